@@ -1,0 +1,33 @@
+"""Audio-visual adapters and experts for frozen backbones.
+
+streams/    open a backbone at its residual sites, and drive several of them together
+adapters/   what one expert computes
+experts/    several of them together
+routing/    who gets how much
+methods/    a paper in one function
+ops/        the numerics underneath
+"""
+
+from avexperts import methods as methods
+from avexperts import ops as ops
+from avexperts.adapters import BottleneckAdapter as BottleneckAdapter
+from avexperts.adapters import DualGuidedAdapter as DualGuidedAdapter
+from avexperts.adapters import LatentCrossAdapter as LatentCrossAdapter
+from avexperts.adapters import LatentExchange as LatentExchange
+from avexperts.adapters import TokenResampler as TokenResampler
+from avexperts.experts import AdapterMoE as AdapterMoE
+from avexperts.routing import SoftRouter as SoftRouter
+from avexperts.routing import load_balance as load_balance
+from avexperts.streams import LockStep as LockStep
+from avexperts.streams import LockStepGraphBreak as LockStepGraphBreak
+from avexperts.streams import LockStepOutput as LockStepOutput
+from avexperts.streams import ResidualCoupling as ResidualCoupling
+from avexperts.streams import Site as Site
+from avexperts.streams import SiteInfo as SiteInfo
+from avexperts.streams import Stream as Stream
+from avexperts.streams import freeze as freeze
+from avexperts.streams import open_backbone as open_backbone
+from avexperts.streams import pair_sites as pair_sites
+from avexperts.streams import register_opener as register_opener
+
+__version__ = "0.1.0.dev0"

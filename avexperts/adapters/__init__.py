@@ -1,0 +1,17 @@
+"""What one expert computes: from tokens ``(B, N, D)`` to the residual that is added to them."""
+
+from avexperts.adapters._bottleneck_adapter import BottleneckAdapter as BottleneckAdapter
+from avexperts.adapters._dual_guided_adapter import DualGuidedAdapter as DualGuidedAdapter
+from avexperts.adapters._dual_guided_adapter import DualGuidedOutput as DualGuidedOutput
+from avexperts.adapters._latent_cross_adapter import LatentCrossAdapter as LatentCrossAdapter
+from avexperts.adapters._latent_exchange import LatentExchange as LatentExchange
+from avexperts.adapters._token_resampler import TokenResampler as TokenResampler
+
+__all__ = [
+    "BottleneckAdapter",
+    "DualGuidedAdapter",
+    "DualGuidedOutput",
+    "LatentCrossAdapter",
+    "LatentExchange",
+    "TokenResampler",
+]

@@ -1,0 +1,19 @@
+"""Numerics: plain functions on tensors, which every layer calls and which call no layer."""
+
+from avexperts.ops._attention import latent_attention as latent_attention
+from avexperts.ops._attention import latent_read as latent_read
+from avexperts.ops._attention import token_self_mixing as token_self_mixing
+from avexperts.ops._checks import check_tokens as check_tokens
+from avexperts.ops._grouped_linear import grouped_linear as grouped_linear
+from avexperts.ops._precision import exact_matmul as exact_matmul
+from avexperts.ops._zero import zero_of as zero_of
+
+__all__ = [
+    "check_tokens",
+    "exact_matmul",
+    "grouped_linear",
+    "latent_attention",
+    "latent_read",
+    "token_self_mixing",
+    "zero_of",
+]

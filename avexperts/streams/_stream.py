@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import copy
+import inspect
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from avexperts.streams._site import Site
+
+Tokens: TypeAlias = Generator[Site, Tensor, Tensor]
+Opener: TypeAlias = Callable[..., Tokens]
+
+
+class SiteInfo(NamedTuple):
+    """One row of a stream's site table, found by a dry run.
+
+    Attributes:
+        name: The site's name.
+        tokens: Token count ``N``.
+        dim: Channels ``D``.
+        takes_prefix: Whether the site's ``run`` accepts ``prefix=``.
+    """
+
+    name: str
+    tokens: int
+    dim: int
+    takes_prefix: bool
+
+
+class Stream:
+    """A backbone together with the generator that opens it at its sites.
+
+    Made by :func:`open_backbone`. The site table is found by one dry run on an example input: on the meta device
+    where the backbone allows it (no arithmetic, no memory), else for real without gradients.
+
+    Args:
+        backbone: The model.
+        opener: A generator function ``opener(backbone, *inputs, **options)`` that yields :class:`Site` and returns
+            the final tokens ``(B, N, D)``.
+        example: An input of batch size one, a tuple of such inputs, or the size of one sample, e.g. ``(3, 224, 224)``.
+        **options: Passed on to the opener, e.g. ``granularity="block"``.
+
+    Attributes:
+        sites: The site table, in run order; empty until an example was given.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        opener: Opener,
+        example: Tensor | Sequence[Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self.backbone = backbone
+        self.opener = opener
+        self.options = options
+        self.sites: tuple[SiteInfo, ...] = () if example is None else self.trace(example)
+
+    def __call__(self, *inputs: Any) -> Tokens:
+        """Start the backbone on its inputs: a generator to advance with ``send``."""
+        return self.opener(self.backbone, *inputs, **self.options)
+
+    def trace(self, example: Tensor | Sequence[Any]) -> tuple[SiteInfo, ...]:
+        """Run once on an example and return the site table.
+
+        Args:
+            example: An input of batch size one, a tuple of such inputs, or the size of one sample.
+
+        Returns:
+            One :class:`SiteInfo` per site, in run order.
+
+        Raises:
+            ValueError: Two sites have the same name, or tokens are not ``(B, N, D)``.
+        """
+        inputs = self._example_inputs(example)
+        try:
+            # The copy shares nothing: its parameters are on the meta device, so no memory moves and nothing is run.
+            memo = {id(t): _to_meta(t) for t in [*self.backbone.parameters(), *self.backbone.buffers()]}
+            backbone = copy.deepcopy(self.backbone, memo)
+            rows = self._dry_run(backbone, [_to_meta(x) if isinstance(x, Tensor) else x for x in inputs])
+        except Exception:  # whatever it was, a real run tells the truth: it works, or raises the backbone's own error
+            rows = self._dry_run(self.backbone, inputs)
+        names = [row.name for row in rows]
+        double = sorted({name for name in names if names.count(name) > 1})
+        if double:
+            raise ValueError(f"site names must be unique, but the opener yields twice: {', '.join(double)}")
+        return tuple(rows)
+
+    def _example_inputs(self, example: Tensor | Sequence[Any]) -> list[Any]:
+        like = next(self.backbone.parameters(), torch.empty(0))
+        if isinstance(example, Tensor):
+            return [example]
+        if all(isinstance(size, int) for size in example):
+            return [torch.zeros(1, *example, dtype=like.dtype, device=like.device)]
+        return list(example)
+
+    @torch.no_grad()
+    def _dry_run(self, backbone: nn.Module, inputs: list[Any]) -> list[SiteInfo]:
+        training = backbone.training
+        rows = []
+        backbone.eval()
+        try:
+            stream = self.opener(backbone, *inputs, **self.options)
+            sent = None
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the meta device; the real run repeats what matters
+                while True:
+                    try:
+                        site = stream.send(sent)  # type: ignore[arg-type]
+                    except StopIteration:
+                        return rows
+                    rows.append(_describe(site))
+                    sent = site.run(site.tokens)
+        finally:
+            backbone.train(training)
+
+
+def _to_meta(tensor: Tensor) -> Tensor:
+    meta = torch.empty_like(tensor, device="meta")
+    return nn.Parameter(meta, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else meta
+
+
+def _describe(site: Site) -> SiteInfo:
+    if site.tokens.dim() != 3:
+        raise ValueError(f"site {site.name!r}: tokens must be (B, N, D), got {tuple(site.tokens.shape)}")
+    _, tokens, dim = site.tokens.shape
+    return SiteInfo(site.name, tokens, dim, _takes_prefix(site.run))
+
+
+def _takes_prefix(run: Callable[..., Tensor]) -> bool:
+    function = run.forward if isinstance(run, nn.Module) else run
+    return "prefix" in inspect.signature(function).parameters
