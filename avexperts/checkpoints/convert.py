@@ -1,0 +1,7 @@
+"""State dicts of the papers' programs in, ours out: one function per system."""
+
+from avexperts.checkpoints._adapters import avmoe as avmoe
+from avexperts.checkpoints._adapters import dg_sct as dg_sct
+from avexperts.checkpoints._adapters import lavish as lavish
+
+__all__ = ["avmoe", "dg_sct", "lavish"]
