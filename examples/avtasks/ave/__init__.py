@@ -5,12 +5,14 @@ from .annotations import read_categories as read_categories
 from .annotations import segment_labels as segment_labels
 from .cmbs import CMBS as CMBS
 from .convert import convert_head as convert_head
+from .dataset import AVEDataset as AVEDataset
 from .head import AVEHead as AVEHead
 from .metrics import ave_accuracy as ave_accuracy
 from .metrics import ave_predictions as ave_predictions
 from .metrics import majority_accuracy as majority_accuracy
 from .output import AVEOutput as AVEOutput
 from .segment_head import SegmentHead as SegmentHead
+from .segment_output import SegmentOutput as SegmentOutput
 from .segment_projection import SegmentProjection as SegmentProjection
 from .splits import read_splits as read_splits
 from .temporal_attention import TemporalAttention as TemporalAttention

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from avtasks.media import VIDEO_SUFFIXES, check_frames, check_waveform
+
+from .annotations import Clip
+
+
+class ClipMedia(NamedTuple):
+    """Where the media of one annotated clip lie.
+
+    Attributes:
+        clip: The annotation.
+        frames: Folder of JPEGs, or a video file.
+        sound: ``.npy``, sound or video file.
+
+    Example:
+        >>> ClipMedia(Clip("Bark", "aa", 0, 10), Path("frames/aa"), Path("wave/aa.npy")).clip.video_id
+        'aa'
+    """
+
+    clip: Clip
+    frames: Path
+    sound: Path
+
+
+def find_media(folder: Path, clips: list[Clip]) -> tuple[list[ClipMedia], list[str]]:
+    """Look up the media of some clips, and check every file that is there.
+
+    A clip has pictures in ``frames/ID/`` or ``ID.mp4``, and sound in ``wave/ID.npy``, ``ID.wav`` or the
+    video; plain files may lie in the folder itself or in ``AVE/`` below it.
+
+    Args:
+        folder: The dataset's folder.
+        clips: The annotated clips.
+
+    Returns:
+        The clips whose media are complete, and one line for each id that lacks pictures or sound.
+
+    Raises:
+        FileNotFoundError: The folder holds neither ``frames/`` and ``wave/`` nor any plain media file.
+        ValueError: Some files are damaged; the first ones are named.
+
+    Example:
+        >>> find_media(Path("no/such/folder"), [])
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: no/such/folder: no frames/ folder and no plain ID.mp4 file
+    """
+    _check_layout(folder)
+    found, missing, damaged = [], [], {}
+    for clip in clips:
+        frames, sound = _frames_of(folder, clip.video_id), _sound_of(folder, clip.video_id)
+        if frames is None or sound is None:
+            lacks = " and ".join(["pictures"] * (frames is None) + ["sound"] * (sound is None))
+            missing.append(f"{clip.video_id}: no {lacks}")
+            continue
+        for problem in (check_frames(frames), check_waveform(sound)):
+            if problem:
+                damaged[problem] = None
+        found.append(ClipMedia(clip, frames, sound))
+    if damaged:
+        first = "\n  ".join(list(damaged)[:5])
+        raise ValueError(f"{len(damaged)} damaged media files in {folder}; mend or delete them:\n  {first}")
+    return found, list(dict.fromkeys(missing))
+
+
+def _check_layout(folder: Path) -> None:
+    plain = [path for path in _plain(folder, "*") if path.suffix in VIDEO_SUFFIXES]
+    if not plain and not (folder / "frames").is_dir():
+        raise FileNotFoundError(f"{folder}: no frames/ folder and no plain ID.mp4 file")
+    if not plain and not (folder / "wave").is_dir() and not _plain(folder, "*.wav"):
+        raise FileNotFoundError(f"{folder}: no wave/ folder and no plain ID.wav file")
+
+
+def _plain(folder: Path, pattern: str) -> list[Path]:
+    return [*folder.glob(pattern), *(folder / "AVE").glob(pattern)]
+
+
+def _frames_of(folder: Path, video_id: str) -> Path | None:
+    pictures = folder / "frames" / video_id
+    return pictures if pictures.is_dir() else _first(folder, video_id, VIDEO_SUFFIXES)
+
+
+def _sound_of(folder: Path, video_id: str) -> Path | None:
+    samples = folder / "wave" / f"{video_id}.npy"
+    return samples if samples.is_file() else _first(folder, video_id, (".wav", ".flac", *VIDEO_SUFFIXES))
+
+
+def _first(folder: Path, video_id: str, suffixes: tuple[str, ...]) -> Path | None:
+    places = [place / f"{video_id}{suffix}" for suffix in suffixes for place in (folder, folder / "AVE")]
+    return next((path for path in places if path.is_file()), None)
