@@ -1,0 +1,13 @@
+from .checkpoints import Checkpoints as Checkpoints
+from .checkpoints import write_atomically as write_atomically
+from .epoch_sampler import EpochSampler as EpochSampler
+from .fit import fit as fit
+from .fitted import Fitted as Fitted
+from .random_state import random_state as random_state
+from .random_state import restore_random_state as restore_random_state
+from .random_state import seed_everything as seed_everything
+from .recipe import Recipe as Recipe
+from .schedule import learning_rate_factor as learning_rate_factor
+from .tensor_clips import TensorClips as TensorClips
+from .trainable_state import load_trainable_state as load_trainable_state
+from .trainable_state import trainable_state as trainable_state
