@@ -123,7 +123,7 @@ class LockStep(nn.Module):
                 try:
                     site = self._at_site(stream, streams[stream].send(sent[stream]))  # type: ignore[arg-type]
                 except StopIteration as stop:
-                    out.tokens[stream] = stop.args[0] if stop.args else None  # type: ignore[assignment]
+                    out.tokens[stream] = stop.args[0]
                 _check_arrival(stream, expected, None if site is None else site.name)
             if site is not None and stream + "." + site.name in self._taps:
                 out.taps[stream + "." + site.name] = site.tokens

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import warnings
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -98,25 +97,43 @@ class Stream:
             return [torch.zeros(1, *example, dtype=like.dtype, device=like.device)]
         return list(example)
 
-    @torch.no_grad()
     def _dry_run(self, backbone: nn.Module, inputs: list[Any]) -> list[SiteInfo]:
-        training = backbone.training
-        rows = []
+        training, before = backbone.training, _ambient_modes()
+        rows: list[SiteInfo] = []
         backbone.eval()
         try:
             stream = self.opener(backbone, *inputs, **self.options)
             sent = None
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the meta device; the real run repeats what matters
-                while True:
-                    try:
-                        site = stream.send(sent)  # type: ignore[arg-type]
-                    except StopIteration:
-                        return rows
-                    rows.append(_describe(site))
-                    sent = site.run(site.tokens)
+            while True:
+                try:
+                    site = stream.send(sent)  # type: ignore[arg-type]
+                except StopIteration as stop:
+                    _check_end(stop, rows)
+                    return rows
+                if _ambient_modes() != before:
+                    stream.close()
+                    raise ValueError(
+                        f"the opener holds a context manager open across the yield of {site.name!r}: it would leak into "
+                        "the other streams; put it inside run, or around computation between two yields"
+                    )
+                rows.append(_describe(site))
+                sent = site.run(site.tokens).detach()
         finally:
             backbone.train(training)
+
+
+def _ambient_modes() -> tuple[bool, ...]:
+    autocast = [torch.is_autocast_enabled(device) for device in ("cpu", "cuda")]
+    return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), *autocast
+
+
+def _check_end(stop: StopIteration, rows: list[SiteInfo]) -> None:
+    end = stop.args[0] if stop.args else None
+    if not rows:
+        raise ValueError("the opener yields no site: nothing could ever be added to this backbone")
+    if not isinstance(end, Tensor) or end.dim() != 3:
+        got = tuple(end.shape) if isinstance(end, Tensor) else type(end).__name__
+        raise ValueError(f"an opener must return the final tokens (B, N, D), got {got}")
 
 
 def _to_meta(tensor: Tensor) -> Tensor:

@@ -1,0 +1,85 @@
+"""Promises 1, 2, 3 and 5 of the library, over every known backbone family and every method.
+
+Together the methods hold every adapter class: BottleneckAdapter, LatentCrossAdapter, DualGuidedAdapter, AdapterMoE.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from _close import assert_close
+from _towers import FAMILIES, Family, open_gates
+
+import avexperts as ax
+
+METHODS = {
+    "avmoe": partial(ax.methods.avmoe, num_latents=3, router_hidden=(8,)),
+    "lavish": ax.methods.lavish,
+    "dg_sct": partial(ax.methods.dg_sct, num_latents=3),
+}
+EVERY_PAIR = pytest.mark.parametrize(
+    ("family", "method"), [pytest.param(f, m, id=f"{f}-{m}") for f in FAMILIES for m in METHODS]
+)
+
+
+def build(family: Family, method: str, **options) -> tuple[ax.LockStep, dict[str, torch.Tensor]]:
+    torch.manual_seed(0)
+    model = METHODS[method](family.build(), family.build(), frame_size=family.size, audio_size=family.size, **options)
+    return model, {name: torch.randn(2, *family.size) for name in ("vision", "audio")}
+
+
+@EVERY_PAIR
+def test_fresh_adapters_change_nothing_and_frozen_means_frozen(family: str, method: str) -> None:
+    model, inputs = build(FAMILIES[family], method)
+    streams = {name: ax.open_backbone(tower, granularity="sublayer") for name, tower in model.towers.items()}
+    bare = ax.LockStep({name: _traced(stream, inputs[name]) for name, stream in streams.items()})(inputs)
+    before = {key: value.clone() for key, value in model.towers.state_dict().items()}
+    model.train()
+    assert not any(module.training for module in model.towers.modules())
+
+    fresh = model(inputs)
+    with model.disable_adapters():
+        disabled = model(inputs)
+    optimizer = torch.optim.SGD(model.adapter_parameters(), lr=0.5)
+    open_gates(model.couplings)
+    for _ in range(2):
+        out = model(inputs)
+        (out.vision.square().mean() + out.audio.square().mean()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    with model.disable_adapters():
+        after_training = model(inputs)
+
+    assert not torch.equal(model(inputs).vision, fresh.vision)
+    for name in inputs:
+        # Sub-layer and whole-block sites of one backbone add in the same order, so all of these are one number.
+        for tokens in (fresh.tokens[name], disabled.tokens[name], after_training.tokens[name]):
+            assert torch.equal(tokens, bare.tokens[name])
+    assert all(torch.equal(value, before[key]) for key, value in model.towers.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in model.towers.parameters())
+
+
+def _traced(stream: ax.Stream, example: torch.Tensor) -> ax.Stream:
+    stream.sites = stream.trace(example[:1])
+    return stream
+
+
+@EVERY_PAIR
+def test_compiles_to_one_graph_with_gradients(family: str, method: str) -> None:
+    model, inputs = build(FAMILIES[family], method, parts=(0,))
+    open_gates(model.couplings)
+
+    def step() -> tuple[torch.Tensor, list[torch.Tensor]]:
+        out = model(inputs)
+        loss = out.vision.square().mean() + out.audio.square().mean() + out.aux_loss
+        return loss, torch.autograd.grad(loss, list(model.adapter_parameters()))
+
+    loss, gradients = step()
+    torch._dynamo.reset()
+    model.compile(backend="eager")
+    compiled_loss, compiled_gradients = step()
+    assert_close(compiled_loss, loss)
+    for compiled, eager in zip(compiled_gradients, gradients, strict=True):
+        assert_close(compiled, eager, gradient=True)
