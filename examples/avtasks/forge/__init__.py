@@ -1,0 +1,8 @@
+"""Small datasets in the papers' own layouts, made from pictures and sounds."""
+
+from .asset import Asset as Asset
+from .asset_folder import AssetFolder as AssetFolder
+from .asset_folder import FolderAsset as FolderAsset
+from .ave import forge_ave as forge_ave
+from .procedural import Procedural as Procedural
+from .procedural import ProceduralAsset as ProceduralAsset

@@ -1,0 +1,70 @@
+"""Frames of a clip: several small objects at random places on a soft background."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+GRID = 3  # objects stand in different cells of a GRID x GRID board, so that none hides another
+
+
+def album(
+    assets, rng: np.random.Generator, *, views: int, sizes: tuple[int, int]
+) -> list[list[NDArray[np.float32]]]:
+    """Draw ``views`` views of every asset, each at a size of its own from ``sizes`` (pixels, inclusive)."""
+    return [
+        [
+            asset.picture(rng, int(rng.integers(sizes[0], sizes[1] + 1))).astype(np.float32) / 255
+            for _ in range(views)
+        ]
+        for asset in assets
+    ]
+
+
+def paint(
+    seen: NDArray[np.int64],
+    views: list[list[NDArray[np.float32]]],
+    rng: np.random.Generator,
+    *,
+    size: int,
+    contrast: float,
+    inverted: bool,
+    noise: float,
+) -> NDArray[np.uint8]:
+    """Paint the frames of one clip, ``(10, size, size, 3)``.
+
+    Args:
+        seen: Classes in view, ``(10, objects)``.
+        views: Views of every class, RGBA in 0..1.
+        rng: Source of places, views, background and noise.
+        size: Height and width of the frames.
+        contrast: 1 keeps the colours, smaller pulls them towards grey.
+        inverted: Whether the colours are turned into their opposites.
+        noise: Standard deviation of the pixel noise.
+    """
+    coarse = rng.uniform(0, 1, 3) + rng.uniform(-0.15, 0.15, (4, 4, 3))
+    backdrop = Image.fromarray((np.clip(coarse, 0, 1) * 255).astype(np.uint8)).resize(
+        (size, size), Image.BILINEAR
+    )
+    frames = np.repeat(np.asarray(backdrop, np.float32)[None] / 255, len(seen), axis=0)
+    for frame, classes in zip(frames, seen, strict=True):
+        cells = rng.permutation(GRID * GRID)
+        for cell, label in zip(cells, classes, strict=False):
+            _paste(frame, views[label][rng.integers(len(views[label]))], cell, rng)
+    if inverted:
+        frames = 1 - frames
+    frames = 0.5 + contrast * (frames - 0.5)
+    frames += noise * rng.standard_normal(frames.shape, dtype=np.float32)
+    return (np.clip(frames, 0, 1) * 255).astype(np.uint8)
+
+
+def _paste(
+    frame: NDArray[np.float32], view: NDArray[np.float32], cell: int, rng: np.random.Generator
+) -> None:
+    room = len(frame) - len(view)
+    step = len(frame) / GRID
+    middle = (np.array(divmod(cell, GRID)) + 0.5) * step + rng.uniform(-0.15, 0.15, 2) * step
+    top, left = np.clip(np.round(middle - len(view) / 2), 0, room).astype(int)
+    window = frame[top : top + len(view), left : left + len(view)]
+    window += view[..., 3:] * (view[..., :3] - window)
