@@ -49,12 +49,13 @@ def _hz_to_mel(hz: float) -> float:
 class HTSATFrontEnd(nn.Module):
     r"""The log-mel front end of HTS-AT, as AVMoE, DG-SCT and LAVisH feed it: from one second of sound.
 
-    Chen et al., "HTS-AT" (https://arxiv.org/abs/2202.00874). The waveform is doubled until it fills ``clip_samples``
-    and cut to that length; then :math:`10 \log_{10} \max(|X|^2 W, 10^{-10})`, with :math:`X` the Fourier transform
-    of periodic Hann windows centred on their frame (reflected at the ends) and :math:`W` Slaney's mel filters.
-    Batch norm over mels, the resize in time and the folding into a square image belong to the body
-    (``ClapAudioModel``), spectrogram masking to training. The defaults are those of the AudioSet checkpoints at
-    32 kHz; CLAP's own feature extractor works at 48 kHz with other filters and does not suit HTS-AT weights.
+    Chen et al., "HTS-AT" (https://arxiv.org/abs/2202.00874). The waveform is doubled until it fills
+    ``clip_samples`` and cut to that length; then :math:`10 \log_{10} \max(|X|^2 W, 10^{-10})`, where
+    :math:`X` is the Fourier transform of periodic Hann windows centred on their frame (reflected at the ends)
+    and :math:`W` are the :func:`slaney_mel_filters`. Batch norm over mels, the resize in time and the folding
+    into a square image belong to the body (``ClapAudioModel``), spectrogram masking to training. The defaults
+    are those of the AudioSet checkpoints at 32 kHz; CLAP's own feature extractor works at 48 kHz with other
+    filters and does not suit HTS-AT weights.
 
     Nothing is trained and nothing is saved: the state dict is empty.
 
@@ -70,9 +71,8 @@ class HTSATFrontEnd(nn.Module):
     Example:
         >>> HTSATFrontEnd()(torch.randn(2, 32000)).shape
         torch.Size([2, 1, 1001, 64])
-        >>> HTSATFrontEnd(sample_rate=16000, hop_length=160, f_max=8000, clip_samples=None)(
-        ...     torch.randn(1, 16000)
-        ... ).shape
+        >>> front_end = HTSATFrontEnd(sample_rate=16000, hop_length=160, f_max=8000, clip_samples=None)
+        >>> front_end(torch.randn(1, 16000)).shape
         torch.Size([1, 1, 101, 64])
     """
 
@@ -130,16 +130,15 @@ class HTSATFrontEnd(nn.Module):
             return 10 * torch.log10((power @ self.mel_filters).clamp(min=1e-10)).unsqueeze(1)
 
     def extra_repr(self) -> str:
-        bins, n_mels = self.mel_filters.shape
-        return f"n_fft={self.n_fft}, hop_length={self.hop_length}, n_mels={n_mels}, clip_samples={self.clip_samples}"
+        return f"n_fft={self.n_fft}, hop_length={self.hop_length}, clip_samples={self.clip_samples}"
 
     def _check(self, waveform: Tensor) -> None:
         if waveform.dim() != 2:
             raise ValueError(f"waveform must be (B, samples), got {tuple(waveform.shape)}")
         if waveform.dtype != self.window.dtype:
             raise TypeError(
-                f"waveform is {waveform.dtype} and the front end {self.window.dtype}: convert one of them with .to "
-                "(integer samples also need dividing by their full scale, 32768 for 16 bits)"
+                f"waveform is {waveform.dtype}, the front end {self.window.dtype}: convert one of them; "
+                "integer samples also need dividing by their full scale, 32768 for 16 bits"
             )
         samples = waveform.shape[1]
         shortest = 1 if self.clip_samples else self.n_fft // 2 + 1
