@@ -79,6 +79,8 @@ class AdapterMoE(nn.Module):
             raise ValueError(f"{len(cross_experts)} cross-modal experts cannot be split among {sources} resamplers")
         if any(expert.exchange.resampler is not None for expert in cross_experts):
             raise ValueError("the experts of a mixture share its resampler: build them with resampler=None")
+        if len({expert.exchange.scale for expert in cross_experts}) > 1:
+            raise ValueError("the latent tokens of a mixture read together, so its experts need one scale")
 
     def forward(self, x: Tensor, *others: Tensor | None, expert_mask: Tensor | None = None) -> MoEOutput:
         """Compute the residual and the routing.
@@ -91,6 +93,7 @@ class AdapterMoE(nn.Module):
         Returns:
             :class:`MoEOutput`.
         """
+        ops.check_tokens("AdapterMoE", x, self.router.dims[0])
         if len(others) != len(self.resamplers):
             raise ValueError(f"AdapterMoE reads {len(self.resamplers)} other streams, got {len(others)}")
         own = x.mean(1)
