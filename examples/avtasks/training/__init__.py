@@ -1,5 +1,6 @@
 from .checkpoints import Checkpoints as Checkpoints
 from .checkpoints import write_atomically as write_atomically
+from .config_file import keep_config as keep_config
 from .epoch_sampler import EpochSampler as EpochSampler
 from .fit import fit as fit
 from .fitted import Fitted as Fitted

@@ -80,14 +80,9 @@ def fit(
     else:
         run.checkpoints.clear()
     accelerator, writer = run.accelerator, SummaryWriter(str(out / "tensorboard"), purge_step=run.step)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with bar, closing(writer):
         task = bar.add_task(label, total=recipe.epochs * run.batches_per_epoch)
         while run.epoch < recipe.epochs and not run.out_of_patience():

@@ -1,0 +1,222 @@
+"""Settings of the AVE program: the small run that anyone can start, and the papers' recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from avtasks.training import Recipe
+
+ROWS = ("majority", "vision", "audio", "frozen", "unimodal", "cross", "avmoe")
+
+
+@dataclass(frozen=True)
+class ForgeSettings:
+    """The forged dataset.
+
+    Attributes:
+        clips: Clips of 10 s to train, validate and test.
+        classes: Number of event classes.
+        seed: Of everything that is drawn; the same for all training seeds.
+        objects: Things in view at a time.
+        sounds: Things heard at a time.
+    """
+
+    clips: tuple[int, int, int] = (320, 100, 120)
+    classes: int = 28
+    seed: int = 0
+    objects: int = 4
+    sounds: int = 2
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """The head on the pooled tokens.
+
+    Attributes:
+        dim: Working width.
+        vision_hidden: Width after the first linear map of vision.
+        audio_hidden: Width after the first linear map of audio.
+        heads: Attention heads.
+        feedforward: Hidden width of the feed-forward parts.
+        temporal: Attend along time before CMBS; without it each second is mapped by itself.
+        interaction: Attention over both streams inside CMBS.
+        cmbs: Without it: two linear maps per second and nothing else.
+    """
+
+    dim: int = 64
+    vision_hidden: int = 128
+    audio_hidden: int = 64
+    heads: int = 4
+    feedforward: int = 128
+    temporal: bool = True
+    interaction: bool = False
+    cmbs: bool = True
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """The adapters between the towers, and what trains beside them.
+
+    Attributes:
+        num_latents: Latent tokens per cross-modal expert.
+        reduction: Bottleneck reduction.
+        groups: Channel groups of the bottlenecks.
+        batch_norm: Batch norm in the bottlenecks.
+        gate_init: Where the output gates start; 0 leaves the towers unchanged at first.
+        latent_gate_init: Where the gates of the latent attention start.
+        latent_init: Start of the latent tokens.
+        latent_scale: Factor on the latent attention's logits; 0 stands for one over the root of the width.
+        unimodal_activation: Activation of the unimodal experts.
+        router_hidden: Hidden widths of the routers.
+        skip_every: Leave out every n-th stage; 0 leaves out none.
+        stages: Only these stages, from 0; empty means all.
+        towers: "frozen-train" lets the frozen towers follow train(), as the papers' programs do.
+        checkpoint: Recompute the towers' activations in the backward pass to save memory.
+        head_lr: Learning rate of the head; 0 takes the recipe's.
+        gate_lr: Learning rate of the gates; 0 takes the recipe's.
+    """
+
+    num_latents: int = 8
+    reduction: int = 4
+    groups: int = 2
+    batch_norm: bool = False
+    gate_init: float = 0.0
+    latent_gate_init: float = 1.0
+    latent_init: Literal["uniform", "normal", "zeros"] = "normal"
+    latent_scale: float = 0.0
+    unimodal_activation: Literal["relu", "gelu", "none"] = "relu"
+    router_hidden: tuple[int, ...] = (16,)
+    skip_every: int = 0
+    stages: tuple[int, ...] = (1, 2)
+    towers: Literal["frozen", "frozen-train"] = "frozen"
+    checkpoint: bool = False
+    head_lr: float = 1e-3
+    gate_lr: float = 1e-2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Audio-visual event localisation: what do experts between two frozen towers add?
+
+    Without any option a small dataset is forged and the whole comparison runs on a CPU. With --data, --vision
+    and --audio and --preset paper it is AVMoE's published experiment.
+
+    Attributes:
+        out: Folder for metrics.json, config.json, pictures, checkpoints and the TensorBoard log.
+        preset: Defaults of everything below: "small" for the forged run, "paper" for AVMoE's recipe.
+        seed: First training seed.
+        seeds: How many seeds to run, counting up from the first.
+        resume: Go on where the run in --out was interrupted.
+        smoke: A few steps of everything, to see that it works.
+        data: Folder of an AVE dataset in the official layout. Without it one is forged.
+        assets: Forge from the pictures and recordings in this folder instead of procedural ones.
+        vision: Tower that sees: "small", or timm/NAME.
+        audio: Tower that hears: "small", htsat:CHECKPOINT (HTS-AT's own file) or hf:NAME (CLAP on the Hugging
+            Face Hub).
+        random_towers: Fresh weights in the towers that --vision and --audio name: to measure size and speed.
+        final_audio_norm: Apply the audio tower's last norm; the papers' programs do not.
+        rows: Which models to train and compare.
+        in_memory: Decode the whole dataset once and keep it.
+        select_on: Split on which the best epoch is chosen; the papers' programs choose on "test".
+        drawn_clips: Clips in the picture of predicted and true segments.
+        limit_clips: Use only the first clips of each split; 0 uses all.
+        forge: The forged dataset.
+        head: The head.
+        adapters: The adapters.
+        frozen_recipe: How a head on frozen towers is trained.
+        adapter_recipe: How adapters and head are trained.
+    """
+
+    out: Path = Path("runs/ave")
+    preset: Literal["small", "paper"] = "small"
+    seed: int = 0
+    seeds: int = 1
+    resume: bool = False
+    smoke: bool = False
+    data: Path | None = None
+    assets: Path | None = None
+    vision: str = "small"
+    audio: str = "small"
+    random_towers: bool = False
+    final_audio_norm: bool = True
+    rows: tuple[Literal["majority", "vision", "audio", "frozen", "unimodal", "cross", "avmoe"], ...] = ROWS
+    in_memory: bool = True
+    select_on: Literal["val", "test"] = "val"
+    drawn_clips: int = 12
+    limit_clips: int = 0
+    forge: ForgeSettings = field(default_factory=ForgeSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)
+    adapters: AdapterSettings = field(default_factory=AdapterSettings)
+    frozen_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=40, weight_decay=0.02))
+    adapter_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10, lr=2e-3, weight_decay=0.02))
+
+
+_PAPER_RECIPE = Recipe(
+    epochs=50,
+    batch_size=2,
+    accumulate=8,
+    sum_gradients=True,
+    optimizer="adam",
+    lr=5e-4,
+    schedule="step",
+    step_epochs=3,
+    step_factor=0.35,
+    patience=20,
+    save_every=100,
+    workers=4,
+)
+
+PRESETS = {
+    "small": Settings(),
+    "paper": Settings(
+        preset="paper",
+        seed=999,
+        data=Path("data/AVE"),
+        vision="timm/swinv2_large_window12_192.ms_in22k",
+        audio="htsat:HTSAT_AudioSet_Saved_1.ckpt",
+        final_audio_norm=False,
+        rows=("majority", "frozen", "avmoe"),
+        in_memory=False,
+        head=HeadSettings(dim=256, vision_hidden=512, audio_hidden=128, feedforward=1024),
+        adapters=AdapterSettings(
+            num_latents=32,
+            reduction=8,
+            groups=2,
+            batch_norm=True,
+            gate_init=0.0,
+            latent_gate_init=0.0,
+            latent_init="uniform",
+            latent_scale=1.0,
+            unimodal_activation="none",
+            router_hidden=(128, 32),
+            skip_every=2,
+            stages=(),
+            head_lr=0.0,
+            gate_lr=0.0,
+        ),
+        frozen_recipe=_PAPER_RECIPE,
+        adapter_recipe=_PAPER_RECIPE,
+    ),
+}
+
+
+def shrink(settings: Settings) -> Settings:
+    """The same run cut down to a few steps of everything.
+
+    Args:
+        settings: Of the whole run.
+
+    Example:
+        >>> shrink(Settings()).adapter_recipe.epochs
+        1
+    """
+    return replace(
+        settings,
+        limit_clips=4,
+        drawn_clips=2,
+        forge=replace(settings.forge, clips=(8, 4, 4), classes=min(settings.forge.classes, 8)),
+        frozen_recipe=replace(settings.frozen_recipe, epochs=2, batch_size=2, workers=0),
+        adapter_recipe=replace(settings.adapter_recipe, epochs=1, batch_size=2, workers=0),
+    )
