@@ -28,10 +28,7 @@ _TARGETS = {
             "attn.v_bias": ("attention.self.value.bias",),
             "attn.logit_scale": ("attention.self.logit_scale",),
         }
-        | {
-            f"attn.cpb_mlp.{name}": (f"attention.self.continuous_position_bias_mlp.{name}",)
-            for name in _POSITION_MLP
-        },
+        | {f"attn.cpb_mlp.{name}": (f"attention.self.continuous_position_bias_mlp.{name}",) for name in _POSITION_MLP},
         stage="encoder.layers.{}",
         shift=0,
         dropped=_DROPPED,
@@ -48,9 +45,7 @@ _TARGETS = {
 }
 
 
-def swinv2(
-    state: Mapping[str, Tensor], *, to: Literal["transformers", "timm"] = "transformers"
-) -> dict[str, Tensor]:
+def swinv2(state: Mapping[str, Tensor], *, to: Literal["transformers", "timm"] = "transformers") -> dict[str, Tensor]:
     """Translate the names of timm 0.6's Swin-V2, which the papers' checkpoints hold, to those of today.
 
     Liu et al., "Swin Transformer V2" (https://arxiv.org/abs/2111.09883). Since timm 0.9 the patch merging

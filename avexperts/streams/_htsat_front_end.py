@@ -94,9 +94,7 @@ class HTSATFrontEnd(nn.Module):
         self.n_fft = n_fft
         self.hop_length = hop_length
         self.clip_samples = clip_samples
-        filters = slaney_mel_filters(
-            sample_rate=sample_rate, n_fft=n_fft, n_mels=n_mels, f_min=f_min, f_max=f_max
-        )
+        filters = slaney_mel_filters(sample_rate=sample_rate, n_fft=n_fft, n_mels=n_mels, f_min=f_min, f_max=f_max)
         window = torch.hann_window(n_fft, dtype=torch.float64)
         self.register_buffer("window", window.to(torch.get_default_dtype()), persistent=False)
         self.register_buffer("mel_filters", filters.to(torch.get_default_dtype()), persistent=False)

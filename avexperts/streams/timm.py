@@ -12,9 +12,7 @@ from avexperts.streams._site import Site
 from avexperts.streams._stream import Opener, Tokens
 
 
-def open_vit(
-    model: Any, images: Tensor, *, granularity: Granularity = "sublayer", final_norm: bool = True
-) -> Tokens:
+def open_vit(model: Any, images: Tensor, *, granularity: Granularity = "sublayer", final_norm: bool = True) -> Tokens:
     """Open a timm ``VisionTransformer``; its class and register tokens are tokens like the others.
 
     Args:

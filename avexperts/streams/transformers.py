@@ -15,9 +15,7 @@ from avexperts.streams._stream import Opener, Tokens
 MapSize: TypeAlias = tuple[int, int]
 
 
-def open_vit(
-    model: Any, inputs: Tensor, *, granularity: Granularity = "sublayer", final_norm: bool = True
-) -> Tokens:
+def open_vit(model: Any, inputs: Tensor, *, granularity: Granularity = "sublayer", final_norm: bool = True) -> Tokens:
     """Open a ``ViTModel``, or an ``ASTModel``, which is a ViT on spectrograms.
 
     Args:

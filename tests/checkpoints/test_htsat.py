@@ -30,7 +30,6 @@ def config():
 
 @pytest.fixture
 def encoder(golden) -> nn.Module:
-
     encoder = ClapAudioEncoder(config()).eval()
     encoder.load_state_dict(htsat(golden.w, prefix=""))
     return encoder
@@ -62,14 +61,12 @@ class TestBody:
 
 class TestConverter:
     def test_lightning_names_fit_the_whole_model(self, golden):
-
         model = ClapAudioModel(config())
         model.load_state_dict(htsat({f"sed_model.{key}": value for key, value in golden.w.items()}))
         query = model.audio_encoder.layers[1].blocks[0].attention.self.query.weight
         assert torch.equal(query, golden.w["layers.1.blocks.0.attn.qkv.weight"][:16])
 
     def test_names_fit_the_real_size(self):
-
         with torch.device("meta"):
             encoder = ClapAudioEncoder(ClapAudioConfig())
         new = [name for names in _HTSAT._expand([2, 2, 6, 2]).values() for name in names]

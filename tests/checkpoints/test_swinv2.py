@@ -62,9 +62,7 @@ class TestBody:
         model = build(target)
         model.load_state_dict(swinv2(golden.w, to=target))
         with torch.no_grad():
-            tokens, _ = drive(
-                OPENERS[target](model, golden.tensors["in.image"], post_norm=True, final_norm=False)
-            )
+            tokens, _ = drive(OPENERS[target](model, golden.tensors["in.image"], post_norm=True, final_norm=False))
         assert_close(tokens, golden.out["stage3"])
 
 

@@ -24,7 +24,6 @@ SHORT = {
 @pytest.fixture
 def body() -> nn.Module:
     """What follows the front end, with its real sizes before the patch embedding."""
-
     config = ClapAudioConfig(patch_embeds_hidden_size=8, depths=[1], num_attention_heads=[1])
     return ClapAudioEncoder(config).eval()
 
@@ -124,12 +123,8 @@ class TestSlaneyMelFilters:
         [(48000, 2048, 128, 0, 24000), (16000, 400, 40, 20, 8000), (22050, 512, 20, 1500, 9000)],
     )
     def test_at_other_rates(self, sample_rate, n_fft, n_mels, f_min, f_max):
-        expected = mel_filter_bank(
-            n_fft // 2 + 1, n_mels, f_min, f_max, sample_rate, norm="slaney", mel_scale="slaney"
-        )
-        filters = slaney_mel_filters(
-            sample_rate=sample_rate, n_fft=n_fft, n_mels=n_mels, f_min=f_min, f_max=f_max
-        )
+        expected = mel_filter_bank(n_fft // 2 + 1, n_mels, f_min, f_max, sample_rate, norm="slaney", mel_scale="slaney")
+        filters = slaney_mel_filters(sample_rate=sample_rate, n_fft=n_fft, n_mels=n_mels, f_min=f_min, f_max=f_max)
         torch.testing.assert_close(filters, torch.from_numpy(expected), rtol=1e-10, atol=1e-12)
 
     @pytest.mark.parametrize(("f_min", "f_max"), [(50, 17000), (-1, 8000), (9000, 8000)])

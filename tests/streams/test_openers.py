@@ -19,9 +19,7 @@ BOTH = pytest.mark.parametrize("granularity", ["sublayer", "block"])
 def _timm_vit(**config) -> nn.Module:
     from timm.models.vision_transformer import VisionTransformer
 
-    return VisionTransformer(
-        img_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=0, **config
-    )
+    return VisionTransformer(img_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=0, **config)
 
 
 def _timm_swinv2(**config) -> nn.Module:
@@ -58,11 +56,7 @@ HIERARCHICAL = {name for name in EVERY if "swin" in name or "clap" in name}
 
 def find(model: nn.Module) -> Opener:
     known = timm.OPENERS | transformers.OPENERS
-    return next(
-        known[name]
-        for cls in type(model).__mro__
-        if (name := f"{cls.__module__}.{cls.__qualname__}") in known
-    )
+    return next(known[name] for cls in type(model).__mro__ if (name := f"{cls.__module__}.{cls.__qualname__}") in known)
 
 
 def random_weights(model: nn.Module) -> nn.Module:
@@ -125,9 +119,7 @@ class TestOpeners:
         _, sites = drive(find(model)(model, torch.randn(2, *EVERY[name].size), granularity=granularity))
         parts = ("attn", "mlp") if granularity == "sublayer" else ("block", "out")
         stages = ["stages.0.", "stages.1."] if name in HIERARCHICAL else [""]
-        expected = [
-            f"{stage}blocks.{index}.{part}" for stage in stages for index in range(2) for part in parts
-        ]
+        expected = [f"{stage}blocks.{index}.{part}" for stage in stages for index in range(2) for part in parts]
         assert [site.name for site in sites] == expected
         assert all(site.tokens.dim() == 3 and site.tokens.shape[0] == 2 for site in sites)
 
