@@ -15,7 +15,8 @@ _ACTIVATIONS = {None: None, "relu": F.relu, "gelu": F.gelu, "silu": F.silu}
 class BottleneckAdapter(nn.Module):
     r"""Unimodal expert: a gated bottleneck on the own tokens (Cheng et al., AVMoE, NeurIPS 2024).
 
-    .. math:: y = g \cdot \mathrm{LN}_{post}(\mathrm{BN}_2(W_{up}\, \phi(\mathrm{BN}_1(W_{down}\, \mathrm{LN}_{pre}(x)))))
+    .. math::
+        y = g \cdot \mathrm{LN}_{post}(\mathrm{BN}_2(W_{up}\, \phi(\mathrm{BN}_1(W_{down}\, \mathrm{LN}_{pre}(x)))))
 
     There is no residual inside: ``y`` is added to the backbone by the coupling. A fresh adapter returns exact zeros:
     the gate starts at zero, and without a gate the up-projection does.

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from avexperts import ops

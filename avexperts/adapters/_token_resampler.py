@@ -71,9 +71,7 @@ class TokenResampler(nn.Module):
         if kind not in ("dense", "lowrank", "interpolate", "identity"):
             raise ValueError(f"kind is 'dense', 'lowrank', 'interpolate' or 'identity', got {kind!r}")
         if strategy not in ("auto", "mix_first", "project_first", "reassociate"):
-            raise ValueError(
-                f"strategy is 'auto', 'mix_first', 'project_first' or 'reassociate', got {strategy!r}"
-            )
+            raise ValueError(f"strategy is 'auto', 'mix_first', 'project_first' or 'reassociate', got {strategy!r}")
         if min(in_tokens, out_tokens, in_dim, out_dim) < 1:
             raise ValueError(f"sizes must be positive, got {(in_tokens, out_tokens, in_dim, out_dim)}")
         if kind in ("interpolate", "identity") and strategy not in ("auto", "project_first"):

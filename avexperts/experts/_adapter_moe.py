@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -116,17 +116,16 @@ class AdapterMoE(nn.Module):
         return MoEOutput(y, probs, load_balance(probs[:, used]))
 
     def _read(self, source: int, other: Tensor | None) -> tuple[list[Tensor | None], Tensor | None]:
-        resampler = self.resamplers[source]
+        resampler = cast(TokenResampler, self.resamplers[source])
         share = len(self.cross_experts) // len(self.resamplers)
-        experts = list(self.cross_experts)[source * share : (source + 1) * share]
+        experts = cast(list[LatentCrossAdapter], list(self.cross_experts)[source * share : (source + 1) * share])
         if other is None:
             return [None] * share, None
         if not experts:
             return [], resampler.mean(other)
-        latents = torch.cat([expert.exchange.latents for expert in experts])
-        scale = experts[0].exchange.scale
-        read, mean = resampler.read(latents, other, scale=scale)
-        return list(read.split([len(expert.exchange.latents) for expert in experts], 1)), mean
+        latents: list[Tensor] = [expert.exchange.latents for expert in experts]
+        read, mean = resampler.read(torch.cat(latents), other, scale=experts[0].exchange.scale)
+        return list(read.split([len(tokens) for tokens in latents], 1)), mean
 
     def _mix(self, x: Tensor, reads: list[Tensor | None], probs: Tensor) -> Tensor:
         y = torch.zeros_like(x)

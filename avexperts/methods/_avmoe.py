@@ -115,9 +115,7 @@ def avmoe(
         queries = cross_experts * num_latents
         return AdapterMoE(
             [
-                TokenResampler(
-                    row.tokens, own.tokens, row.dim, own.dim, kind=resampler, num_queries=queries
-                )
+                TokenResampler(row.tokens, own.tokens, row.dim, own.dim, kind=resampler, num_queries=queries)
                 for row in others
             ],
             [

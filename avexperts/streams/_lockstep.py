@@ -88,7 +88,7 @@ class LockStep(nn.Module):
         self.train(self.training)
 
     def __call__(self, inputs: Mapping[str, Any] | None = None, /, **streams: Any) -> LockStepOutput:
-        """Run all streams; see :meth:`forward`. Inputs go by keyword, ``model(vision=..., audio=...)``, or in a dict."""
+        """Run all streams; see :meth:`forward`. Inputs go by keyword, ``model(vision=...)``, or in a dict."""
         given = streams if inputs is None else inputs
         if self._compiled_call_impl is None:
             return super().__call__(given)
@@ -209,7 +209,9 @@ class LockStep(nn.Module):
         for module, pairing in zip(self.couplings, self.pairings, strict=True):
             for stream, site in pairing.items():
                 if getattr(module, "requires_prefix", False) and (stream, site) not in able:
-                    raise ValueError(f"{type(module).__name__} needs a prefix, which {stream} site {site!r} cannot take")
+                    raise ValueError(
+                        f"{type(module).__name__} needs a prefix, which {stream} site {site!r} cannot take"
+                    )
 
     def _check_taps(self, taps: Sequence[str]) -> frozenset[str]:
         known = [f"{stream}.{row.name}" for stream, rows in self.sites.items() for row in rows]

@@ -60,7 +60,7 @@ def open_backbone(
     return Stream(model, opener or _find_opener(model), example, **options)
 
 
-def register_opener(backbone: type[nn.Module] | str, opener: Opener | None = None) -> Callable[[Opener], Opener]:
+def register_opener(backbone: type[nn.Module] | str, opener: Opener | None = None) -> Callable[..., Any]:
     """Teach :func:`open_backbone` a class of backbones.
 
     Args:

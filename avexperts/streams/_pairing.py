@@ -91,12 +91,13 @@ def _stage_rows(
     unknown = [index for index in stages or () if not 0 <= index < total]
     if unknown:
         raise ValueError(f"stages {unknown} do not exist: the towers have stages 0 to {total - 1}")
-    kept = [
-        index
-        for index in range(total)
-        if (stages is None or index in stages) and (skip_every in (None, 1) or (index + 1) % skip_every)  # type: ignore[operator]
-    ]
-    return [row for index in kept for row in _group({s: of[index] for s, of in staged.items()}, exact=True, at=index)]
+    skipped = range(skip_every - 1, total, skip_every) if skip_every and skip_every > 1 else range(0)
+    chosen = range(total) if stages is None else sorted(stages)
+    rows = []
+    for index in chosen:
+        if index not in skipped:
+            rows += _group({stream: of[index] for stream, of in staged.items()}, exact=True, at=index)
+    return rows
 
 
 def _group(blocks: Mapping[str, list[_Block]], *, exact: bool, at: int = 0) -> list[dict[str, _Block]]:
@@ -108,7 +109,8 @@ def _group(blocks: Mapping[str, list[_Block]], *, exact: bool, at: int = 0) -> l
             f"stage {at} has {counts} blocks, which do not divide into groups: use pairing='even' or explicit pairs"
         )
     return [
-        {stream: rows[(index + 1) * len(rows) // pairs - 1] for stream, rows in blocks.items()} for index in range(pairs)
+        {stream: rows[(index + 1) * len(rows) // pairs - 1] for stream, rows in blocks.items()}
+        for index in range(pairs)
     ]
 
 

@@ -23,9 +23,7 @@ class Stop(NamedTuple):
     fires: bool = False
 
 
-def make_plan(
-    sites: Mapping[str, Sequence[SiteInfo]], pairings: Sequence[Mapping[str, str]]
-) -> tuple[Stop, ...]:
+def make_plan(sites: Mapping[str, Sequence[SiteInfo]], pairings: Sequence[Mapping[str, str]]) -> tuple[Stop, ...]:
     """Order the advances of all streams so that coupled sites meet.
 
     Args:

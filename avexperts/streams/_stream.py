@@ -113,8 +113,8 @@ class Stream:
                 if _ambient_modes() != before:
                     stream.close()
                     raise ValueError(
-                        f"the opener holds a context manager open across the yield of {site.name!r}: it would leak into "
-                        "the other streams; put it inside run, or around computation between two yields"
+                        f"the opener holds a context manager open across the yield of {site.name!r}: it would "
+                        "leak into the other streams; put it inside run, or around computation between two yields"
                     )
                 rows.append(_describe(site))
                 sent = site.run(site.tokens).detach()

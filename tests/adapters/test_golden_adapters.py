@@ -3,8 +3,15 @@ from __future__ import annotations
 import pytest
 from _golden import Golden
 
-from avexperts import AdapterMoE, BottleneckAdapter, DualGuidedAdapter, LatentCrossAdapter, SoftRouter, TokenResampler
-from avexperts import load_balance
+from avexperts import (
+    AdapterMoE,
+    BottleneckAdapter,
+    DualGuidedAdapter,
+    LatentCrossAdapter,
+    SoftRouter,
+    TokenResampler,
+    load_balance,
+)
 from avexperts.checkpoints import convert
 
 STRATEGIES = ["mix_first", "project_first", "reassociate"]
@@ -71,10 +78,7 @@ def test_mixture(name, tokens, dims, latents, experts, bottleneck, unimodal, str
     module = AdapterMoE(
         TokenResampler(*tokens, *dims, strategy=strategy),
         [LatentCrossAdapter(width, num_latents=latents, reduction=4, **bottleneck) for _ in range(experts[0])],
-        [
-            BottleneckAdapter(width, reduction=4, activation=None, **bottleneck, **unimodal)
-            for _ in range(experts[1])
-        ],
+        [BottleneckAdapter(width, reduction=4, activation=None, **bottleneck, **unimodal) for _ in range(experts[1])],
         SoftRouter((width, width), sum(experts)),
     ).double()
     module.train("train" in name)

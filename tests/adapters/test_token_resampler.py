@@ -127,5 +127,5 @@ def test_bad_arguments(args, options, message: str) -> None:
 
 
 def test_another_resolution_is_refused_with_advice() -> None:
-    with pytest.raises(ValueError, match="built for 4 tokens, got 5.*kind='interpolate'"):
+    with pytest.raises(ValueError, match=r"built for 4 tokens, got 5.*kind='interpolate'"):
         TokenResampler(4, 4, 8, 8)(torch.randn(1, 5, 8))

@@ -39,7 +39,9 @@ def test_avmoe(towers, skip_every: int | None, experts: int, pairs: int, expecte
             **towers, skip_every=skip_every, cross_experts=experts, unimodal_experts=experts, batch_norm=True
         )
     assert len(model.couplings) == 2 * pairs
-    assert millions(model.couplings) == pytest.approx(expected, abs=0.1)  # two figures of the paper, rounded to 0.1 and added
+    assert millions(model.couplings) == pytest.approx(
+        expected, abs=0.1
+    )  # two figures of the paper, rounded to 0.1 and added
 
 
 def test_token_mixing_is_most_of_avmoe(towers) -> None:

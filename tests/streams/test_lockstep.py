@@ -105,7 +105,9 @@ def test_towers_modes() -> None:
 def test_state_dict_keys_of_the_towers_do_not_change() -> None:
     model = toy_avmoe()
     for name, tower in model.towers.items():
-        inside = {key.removeprefix(f"towers.{name}.") for key in model.state_dict() if key.startswith(f"towers.{name}.")}
+        inside = {
+            key.removeprefix(f"towers.{name}.") for key in model.state_dict() if key.startswith(f"towers.{name}.")
+        }
         assert inside == set(ToyTower(1, 1, len(tower.blocks)).state_dict())
 
 
