@@ -67,11 +67,8 @@ def train_row(bench: ave.Bench, key: str, seed: int) -> dict[str, Any]:
         model, clips, recipe = ave.PooledHead(head, experiment.streams), bench.pooled, settings.frozen_recipe
     else:
         towers = ave.couple(bench.towers, settings, experiment.experts)
-        model, clips, recipe = (
-            ave.AVEModel(towers, bench.towers.front_end, head),
-            bench.clips,
-            settings.adapter_recipe,
-        )
+        model = ave.AVEModel(towers, bench.towers.front_end, head)
+        clips, recipe = bench.clips, settings.adapter_recipe
 
     def accuracy(split: str) -> float:
         return ave.ave_accuracy(ave.predict(model, clips[split])[0], labels[split])

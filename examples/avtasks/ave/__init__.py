@@ -28,6 +28,9 @@ from .segment_head import SegmentHead as SegmentHead
 from .segment_output import SegmentOutput as SegmentOutput
 from .segment_projection import SegmentProjection as SegmentProjection
 from .settings import PRESETS as PRESETS
+from .settings import AdapterSettings as AdapterSettings
+from .settings import ForgeSettings as ForgeSettings
+from .settings import HeadSettings as HeadSettings
 from .settings import Settings as Settings
 from .settings import shrink as shrink
 from .splits import read_splits as read_splits

@@ -34,9 +34,7 @@ _DEAD = (
 )
 
 
-def convert_head(
-    state_dict: Mapping[str, Tensor], expected: Iterable[str]
-) -> tuple[dict[str, Tensor], list[str]]:
+def convert_head(state_dict: Mapping[str, Tensor], expected: Iterable[str]) -> tuple[dict[str, Tensor], list[str]]:
     """Rename the head of an AVMoE or DG-SCT checkpoint to :class:`AVEHead`'s names.
 
     Args:

@@ -85,9 +85,7 @@ def couple(towers: Towers, settings: Settings, experts: tuple[int, int] | None) 
     """
     chosen = settings.adapters
     vision = ax.open_backbone(towers.vision, towers.frame_size, granularity="sublayer")
-    audio = ax.open_backbone(
-        towers.audio, towers.audio_size, granularity="block", final_norm=settings.final_audio_norm
-    )
+    audio = ax.open_backbone(towers.audio, towers.audio_size, granularity="block", final_norm=settings.final_audio_norm)
     if experts is None:
         return ax.LockStep({"vision": vision, "audio": audio}, towers=chosen.towers)
     return ax.methods.avmoe(
@@ -105,6 +103,7 @@ def couple(towers: Towers, settings: Settings, experts: tuple[int, int] | None) 
         latent_scale=chosen.latent_scale or "sqrt",
         unimodal_activation=None if chosen.unimodal_activation == "none" else chosen.unimodal_activation,
         router_hidden=chosen.router_hidden,
+        pairing=chosen.pairing,
         skip_every=chosen.skip_every or None,
         stages=chosen.stages or None,
         towers=chosen.towers,

@@ -49,7 +49,7 @@ def find_data(settings: Settings) -> tuple[Path, dict[str, object]]:
         if folder and not folder.is_dir():
             raise FileNotFoundError(f"{folder}: no such folder; {option}")
     if settings.data:
-        return settings.data, {"folder": str(settings.data), "real": "the dataset as found", "forged": []}
+        return settings.data, _describe(settings.data)
     wanted = asdict(settings.forge) | {"assets": str(settings.assets)}
     name = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:8]
     folder = settings.out / f"data-{name}"
@@ -59,8 +59,13 @@ def find_data(settings: Settings) -> tuple[Path, dict[str, object]]:
         shutil.rmtree(unfinished, ignore_errors=True)
         forge_ave(unfinished, assets, **asdict(settings.forge))
         unfinished.rename(folder)
-    record = json.loads((folder / "forge.json").read_text())
-    return folder, {"folder": folder.name} | record
+    return folder, _describe(folder)
+
+
+def _describe(folder: Path) -> dict[str, object]:
+    record = folder / "forge.json"
+    forged = json.loads(record.read_text()) if record.is_file() else {"real": ["everything"], "forged": []}
+    return {"folder": str(folder)} | forged
 
 
 def open_splits(folder: Path, settings: Settings, frame_size: tuple[int, int]) -> dict[str, AVEDataset]:

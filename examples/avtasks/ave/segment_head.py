@@ -25,9 +25,7 @@ class SegmentHead(nn.Module):
         self, vision_dim: int = 1536, audio_dim: int = 768, *, num_classes: int = 28, hidden: int = 512
     ) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(vision_dim + audio_dim, hidden), nn.Linear(hidden, num_classes + 1)
-        )
+        self.layers = nn.Sequential(nn.Linear(vision_dim + audio_dim, hidden), nn.Linear(hidden, num_classes + 1))
 
     def forward(self, vision: Tensor, audio: Tensor) -> SegmentOutput:
         """Classify every segment.

@@ -22,9 +22,7 @@ class SegmentProjection(nn.Module):
         torch.Size([3, 10, 8])
     """
 
-    def __init__(
-        self, vision_dim: int = 1536, audio_dim: int = 768, *, dim: int = 256, dropout: float = 0.1
-    ) -> None:
+    def __init__(self, vision_dim: int = 1536, audio_dim: int = 768, *, dim: int = 256, dropout: float = 0.1) -> None:
         super().__init__()
         self.vision_in = nn.Linear(vision_dim, dim)
         self.audio_in = nn.Linear(audio_dim, dim)

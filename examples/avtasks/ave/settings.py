@@ -70,6 +70,7 @@ class AdapterSettings:
         latent_scale: Factor on the latent attention's logits; 0 stands for one over the root of the width.
         unimodal_activation: Activation of the unimodal experts.
         router_hidden: Hidden widths of the routers.
+        pairing: Which blocks meet: stage by stage, the last of each group; or spread evenly over both towers.
         skip_every: Leave out every n-th stage; 0 leaves out none.
         stages: Only these stages, from 0; empty means all.
         towers: "frozen-train" lets the frozen towers follow train(), as the papers' programs do.
@@ -88,6 +89,7 @@ class AdapterSettings:
     latent_scale: float = 0.0
     unimodal_activation: Literal["relu", "gelu", "none"] = "relu"
     router_hidden: tuple[int, ...] = (16,)
+    pairing: Literal["last_of_group", "even"] = "last_of_group"
     skip_every: int = 0
     stages: tuple[int, ...] = (1, 2)
     towers: Literal["frozen", "frozen-train"] = "frozen"
@@ -216,7 +218,7 @@ def shrink(settings: Settings) -> Settings:
         settings,
         limit_clips=4,
         drawn_clips=2,
-        forge=replace(settings.forge, clips=(8, 4, 4), classes=min(settings.forge.classes, 8)),
+        forge=replace(settings.forge, clips=(8, 4, 4)),
         frozen_recipe=replace(settings.frozen_recipe, epochs=2, batch_size=2, workers=0),
         adapter_recipe=replace(settings.adapter_recipe, epochs=1, batch_size=2, workers=0),
     )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +23,8 @@ class Towers(NamedTuple):
         audio_size: Size of one second after the front end.
 
     Example:
-        >>> load_towers("small", "small").frame_size
-        (3, 64, 64)
+        >>> Towers._fields[:2]
+        ('vision', 'audio')
     """
 
     vision: nn.Module
@@ -44,7 +46,7 @@ def load_towers(vision: str, audio: str, *, random: bool = False) -> Towers:
         The towers.
 
     Raises:
-        ValueError: A name has another form, or timm does not know it.
+        ValueError: A name has another form, timm does not know it, or a checkpoint holds something else.
         FileNotFoundError: There is no such checkpoint.
 
     Example:
@@ -53,12 +55,12 @@ def load_towers(vision: str, audio: str, *, random: bool = False) -> Towers:
         ...
         ValueError: --vision is 'small' or timm/NAME, got 'resnet'
     """
-    small_vision, small_audio = load_small_towers() if "small" in (vision, audio) else (None, None)
-    seeing, frame_size = (small_vision, (3, 64, 64)) if vision == "small" else _load_vision(vision, random)
-    if audio == "small":
-        hearing, front_end = small_audio, ax.HTSATFrontEnd(clip_samples=None)
-    else:
-        hearing, front_end = _load_audio(audio, random)
+    if vision != "small" and not vision.startswith("timm/"):
+        raise ValueError(f"--vision is 'small' or timm/NAME, got {vision!r}")
+    if audio != "small" and not re.fullmatch(r"(htsat|hf):.+", audio):
+        raise ValueError(f"--audio is 'small', htsat:CHECKPOINT or hf:NAME, got {audio!r}")
+    seeing, frame_size = _load_vision(vision, random)
+    hearing, front_end = _load_audio(audio, random)
     audio_size = tuple(front_end(torch.zeros(1, 32000)).shape[1:])
     return Towers(seeing, hearing, front_end, frame_size, audio_size)
 
@@ -66,8 +68,8 @@ def load_towers(vision: str, audio: str, *, random: bool = False) -> Towers:
 def _load_vision(name: str, random: bool) -> tuple[nn.Module, tuple[int, int, int]]:
     import timm
 
-    if not name.startswith("timm/"):
-        raise ValueError(f"--vision is 'small' or timm/NAME, got {name!r}")
+    if name == "small":
+        return load_small_towers()[0], (3, 64, 64)
     name = name.removeprefix("timm/")
     if not timm.is_model(name.partition(".")[0]):
         close = timm.list_models(f"*{name[:6]}*")[:5]
@@ -79,25 +81,27 @@ def _load_vision(name: str, random: bool) -> tuple[nn.Module, tuple[int, int, in
 def _load_audio(name: str, random: bool) -> tuple[nn.Module, nn.Module]:
     from transformers import ClapAudioConfig, ClapAudioModel
 
+    if name == "small":
+        return load_small_towers()[1], ax.HTSATFrontEnd(clip_samples=None)
     kind, _, source = name.partition(":")
-    if kind == "htsat" and source:
-        model = ClapAudioModel(ClapAudioConfig())
-        if not random:
-            model.load_state_dict(_read_htsat(Path(source)))
-        return model, ax.HTSATFrontEnd()
-    if kind == "hf" and source:
+    if kind == "hf":
         model = ClapAudioModel(ClapAudioConfig()) if random else ClapAudioModel.from_pretrained(source)
-        return model, nn.Sequential(
-            _Resample(48000), ax.HTSATFrontEnd(sample_rate=48000, hop_length=480, clip_samples=480000)
-        )
-    raise ValueError(f"--audio is 'small', htsat:CHECKPOINT or hf:NAME, got {name!r}")
+        front_end = ax.HTSATFrontEnd(sample_rate=48000, hop_length=480, clip_samples=480000)
+        return model, nn.Sequential(_Resample(48000), front_end)
+    model = ClapAudioModel(ClapAudioConfig(hidden_dropout_prob=0.0, drop_path_rate=0.1))
+    if not random:
+        model.load_state_dict(_read_htsat(Path(source)))
+    return model, ax.HTSATFrontEnd()
 
 
 def _read_htsat(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such HTS-AT checkpoint; --audio htsat:FILE names one")
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    return ax.convert.htsat(state.get("state_dict", state))
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return ax.convert.htsat(state.get("state_dict", state))
+    except (KeyError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path}: not a checkpoint of HTS-AT ({error.args[0]})") from None
 
 
 class _Resample(nn.Module):

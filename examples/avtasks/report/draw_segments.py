@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 from matplotlib import colormaps
@@ -38,9 +39,8 @@ def draw_segments(
     figure = Figure(figsize=(10, 0.4 + 0.28 * (len(lines) + 1) * len(truth)), layout="constrained")
     axes = figure.subplots(len(truth), 1, squeeze=False)[:, 0]
     for clip, (axis, name) in enumerate(zip(axes, names, strict=True)):
-        for height, classes in enumerate(values[clip].tolist() for values in lines.values()):
-            for second, category in enumerate(classes):
-                _bar(axis, height, second, category, categories)
+        for height, values in enumerate(lines.values()):
+            _draw_line(axis, height, values[clip].tolist(), categories)
         axis.set(xlim=(0, truth.shape[1]), ylim=(len(lines) - 0.5, -0.5), xticks=[], ylabel=name)
         axis.set_yticks(range(len(lines)), list(lines), fontsize=7)
         axis.yaxis.label.set(rotation=0, ha="right", fontsize=7)
@@ -49,7 +49,12 @@ def draw_segments(
     FigureCanvasAgg(figure).print_figure(str(path), dpi=120)
 
 
-def _bar(axis: Axes, height: int, second: int, category: int, categories: Sequence[str]) -> None:
-    if category < len(categories):
-        axis.barh(height, 1, left=second, height=0.9, color=colormaps["tab20"](category % 20))
-        axis.text(second + 0.05, height, categories[category][:14], fontsize=5, va="center")
+def _draw_line(axis: Axes, height: int, classes: list[int], categories: Sequence[str]) -> None:
+    start = 0
+    for category, run in groupby(classes):
+        length = len(list(run))
+        if category < len(categories):
+            colour = colormaps["tab20"](category % 20)
+            axis.barh(height, length, left=start, height=0.9, color=colour, edgecolor="white")
+            axis.text(start + 0.05, height, categories[category][: 12 * length], fontsize=6, va="center")
+        start += length

@@ -9,9 +9,7 @@ import torch
 from avtasks.ave import CATEGORIES, Clip, read_annotations, read_categories, read_splits, segment_labels
 
 OFFICIAL = Path(__file__).parents[3].parent / "shared" / "data" / "ave"
-official = pytest.mark.skipif(
-    not OFFICIAL.is_dir(), reason=f"the official annotation files are not in {OFFICIAL}"
-)
+official = pytest.mark.skipif(not OFFICIAL.is_dir(), reason=f"the official annotation files are not in {OFFICIAL}")
 ROWS = ("Bark&aa&good&0&10", "Cat&bb&good&2&5", "Clock&aa&good&7&7")
 HEADER = "Category&VideoID&Quality&StartTime&EndTime"
 
@@ -92,9 +90,7 @@ def test_bad_splits_are_named(tmp_path):
         read_splits(tmp_path, CATEGORIES)
     write(tmp_path / "Annotations.txt", *ROWS)
     write_order(tmp_path, train=[0], val=[3], test=[1])
-    with pytest.raises(
-        ValueError, match=r"val_order\.h5: row 3 is outside Annotations\.txt, which has 3 rows"
-    ):
+    with pytest.raises(ValueError, match=r"val_order\.h5: row 3 is outside Annotations\.txt, which has 3 rows"):
         read_splits(tmp_path, CATEGORIES)
     write(tmp_path / "val_order.h5", "not hdf5")
     with pytest.raises(ValueError, match=r"val_order\.h5: is not an HDF5 file"):

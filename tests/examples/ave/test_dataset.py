@@ -111,9 +111,7 @@ def test_missing_clips_are_listed_and_left_out(folder):
     dataset = AVEDataset(folder, "train", frame_size=(8, 8))
     assert [media.clip.video_id for media in dataset.media] == ["aa"]
     assert dataset.missing == ["gone: no pictures and sound"]
-    with pytest.raises(
-        FileNotFoundError, match=r"1 of the train clips have no media in .*: gone: no pictures"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"1 of the train clips have no media in .*: gone: no pictures"):
         AVEDataset(folder, "train", allow_missing=False)
 
 

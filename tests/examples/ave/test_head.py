@@ -82,9 +82,7 @@ def test_converter_reads_the_interaction_where_the_head_has_one():
         for key, value in head.state_dict().items():
             if key.startswith(f"cmbs.{ours}_interaction."):
                 tail = (
-                    key.split("_interaction.")[1]
-                    .replace("attention.", "video_multihead.")
-                    .replace("norm.", "norm1.")
+                    key.split("_interaction.")[1].replace("attention.", "video_multihead.").replace("norm.", "norm1.")
                 )
                 upstream[f"CMBS.{name}.{tail}"] = value
     assert convert_head(upstream, head.state_dict())[0].keys() == head.state_dict().keys()
