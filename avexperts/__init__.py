@@ -1,13 +1,15 @@
 """Audio-visual adapters and experts for frozen backbones.
 
-streams/    open a backbone at its residual sites, and drive several of them together
-adapters/   what one expert computes
-experts/    several of them together
-routing/    who gets how much
-methods/    a paper in one function
-ops/        the numerics underneath
+streams/     open a backbone at its residual sites, and drive several of them together
+adapters/    what one expert computes
+experts/     several of them together
+routing/     who gets how much
+methods/     a paper in one function
+checkpoints/ weights of the papers, converted
+ops/         the numerics underneath
 """
 
+from avexperts import checkpoints as checkpoints
 from avexperts import methods as methods
 from avexperts import ops as ops
 from avexperts.adapters import BottleneckAdapter as BottleneckAdapter
@@ -15,9 +17,11 @@ from avexperts.adapters import DualGuidedAdapter as DualGuidedAdapter
 from avexperts.adapters import LatentCrossAdapter as LatentCrossAdapter
 from avexperts.adapters import LatentExchange as LatentExchange
 from avexperts.adapters import TokenResampler as TokenResampler
+from avexperts.checkpoints import convert as convert
 from avexperts.experts import AdapterMoE as AdapterMoE
 from avexperts.routing import SoftRouter as SoftRouter
 from avexperts.routing import load_balance as load_balance
+from avexperts.streams import HTSATFrontEnd as HTSATFrontEnd
 from avexperts.streams import LockStep as LockStep
 from avexperts.streams import LockStepGraphBreak as LockStepGraphBreak
 from avexperts.streams import LockStepOutput as LockStepOutput

@@ -20,4 +20,6 @@ GRADIENT_TOLERANCES = {
 def assert_close(actual: Tensor, expected: Tensor, *, gradient: bool = False, what: str = "") -> None:
     """Compare by the table, at the expected tensor's dtype."""
     table = GRADIENT_TOLERANCES if gradient else TOLERANCES
-    torch.testing.assert_close(actual, expected, msg=lambda text: f"{what}: {text}", **table.get(expected.dtype, {"rtol": 0, "atol": 0}))
+    torch.testing.assert_close(
+        actual, expected, msg=lambda text: f"{what}: {text}", **table.get(expected.dtype, {"rtol": 0, "atol": 0})
+    )

@@ -113,13 +113,9 @@ FAMILIES = {
     "timm-swinv2": Family(partial(_timm, "swinv2", **_TIMM_SWIN), (3, 32, 32)),
     "clap-audio": Family(partial(_transformers, "ClapAudio", **_CLAP), (1, 60, 16)),
     "ast": Family(partial(_transformers, "AST", max_length=32, num_mel_bins=32, **_PLAIN), (32, 32)),
-    "clip-vision": Family(
-        partial(_transformers, "CLIPVision", image_size=32, patch_size=8, **_PLAIN), (3, 32, 32)
-    ),
+    "clip-vision": Family(partial(_transformers, "CLIPVision", image_size=32, patch_size=8, **_PLAIN), (3, 32, 32)),
     "vit": Family(partial(_transformers, "ViT", image_size=32, **_PLAIN), (3, 32, 32)),
-    "dinov2": Family(
-        partial(_transformers, "Dinov2", image_size=32, patch_size=8, **_PLAIN), (3, 32, 32)
-    ),
+    "dinov2": Family(partial(_transformers, "Dinov2", image_size=32, patch_size=8, **_PLAIN), (3, 32, 32)),
     "swin": Family(partial(_transformers, "Swin", **_SWIN), (3, 32, 32)),
     "swinv2": Family(partial(_transformers, "Swinv2", **_SWIN), (3, 32, 32)),
 }

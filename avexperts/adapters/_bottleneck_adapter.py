@@ -68,6 +68,10 @@ class BottleneckAdapter(nn.Module):
         super().__init__()
         if dim % reduction:
             raise ValueError(f"reduction={reduction} must divide dim={dim}")
+        if (dim // reduction) % groups:
+            raise ValueError(
+                f"groups={groups} must divide the bottleneck's {dim // reduction} channels, dim / reduction"
+            )
         if activation not in _ACTIVATIONS:
             raise ValueError(f"activation is one of {list(_ACTIVATIONS)}, got {activation!r}")
         if token_mixing not in (None, "gather", "scatter"):

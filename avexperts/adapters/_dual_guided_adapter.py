@@ -40,6 +40,7 @@ class DualGuidedAdapter(nn.Module):
         **bottleneck: Arguments of :class:`BottleneckAdapter`.
 
     Example:
+        >>> import torch
         >>> adapter = DualGuidedAdapter(dim=32, num_latents=4, reduction=4)
         >>> y, spatial_map = adapter(torch.randn(2, 9, 32), torch.randn(2, 5, 32))
         >>> y.shape, spatial_map.shape

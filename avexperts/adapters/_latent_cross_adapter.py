@@ -28,6 +28,7 @@ class LatentCrossAdapter(nn.Module):
             ``batch_norm``, ``pre_norm``, ``post_norm``, ``gate``, ``gate_init``.
 
     Example:
+        >>> import torch
         >>> adapter = LatentCrossAdapter(dim=32, num_latents=4, reduction=4)
         >>> adapter(torch.randn(2, 9, 32), torch.randn(2, 5, 32)).shape
         torch.Size([2, 9, 32])

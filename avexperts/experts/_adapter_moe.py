@@ -48,16 +48,17 @@ class AdapterMoE(nn.Module):
         ValueError: No expert, or numbers that do not fit.
 
     Example:
+        >>> import torch
         >>> from avexperts import BottleneckAdapter
         >>> moe = AdapterMoE(
-        ...     TokenResampler(in_tokens=14, out_tokens=20, in_dim=16, out_dim=24, num_queries=4),
-        ...     [LatentCrossAdapter(24, num_latents=4)],
-        ...     [BottleneckAdapter(24)],
-        ...     SoftRouter(dims=(24, 24), num_experts=2),
+        ...     TokenResampler(in_tokens=14, out_tokens=20, in_dim=16, out_dim=32, num_queries=4),
+        ...     [LatentCrossAdapter(32, num_latents=4)],
+        ...     [BottleneckAdapter(32)],
+        ...     SoftRouter(dims=(32, 32), num_experts=2),
         ... )
-        >>> out = moe(torch.randn(3, 20, 24), torch.randn(3, 14, 16))
+        >>> out = moe(torch.randn(3, 20, 32), torch.randn(3, 14, 16))
         >>> out.y.shape, out.probs.shape
-        (torch.Size([3, 20, 24]), torch.Size([3, 2]))
+        (torch.Size([3, 20, 32]), torch.Size([3, 2]))
     """
 
     def __init__(

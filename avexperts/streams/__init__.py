@@ -1,6 +1,7 @@
 """Opening backbones: where something may be added, and driving several of them together."""
 
 from avexperts.streams._freeze import freeze as freeze
+from avexperts.streams._htsat_front_end import HTSATFrontEnd as HTSATFrontEnd
 from avexperts.streams._lockstep import LockStep as LockStep
 from avexperts.streams._lockstep_graph_break import LockStepGraphBreak as LockStepGraphBreak
 from avexperts.streams._lockstep_output import LockStepOutput as LockStepOutput
@@ -13,6 +14,7 @@ from avexperts.streams._stream import SiteInfo as SiteInfo
 from avexperts.streams._stream import Stream as Stream
 
 __all__ = [
+    "HTSATFrontEnd",
     "LockStep",
     "LockStepGraphBreak",
     "LockStepOutput",

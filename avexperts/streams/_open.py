@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from avexperts.streams import timm, transformers
+from avexperts.streams._known import check_forward
 from avexperts.streams._stream import Opener, Stream
 
 _REGISTERED: dict[str, Opener] = {}
@@ -88,10 +89,14 @@ def register_opener(backbone: type[nn.Module] | str, opener: Opener | None = Non
 
 
 def _find_opener(model: nn.Module) -> Opener:
-    known = {**timm.OPENERS, **transformers.OPENERS, **_REGISTERED}
+    shipped = {**timm.OPENERS, **transformers.OPENERS}
     for cls in type(model).__mro__:
-        if _full_name(cls) in known:
-            return known[_full_name(cls)]
+        name = _full_name(cls)
+        if name in _REGISTERED:
+            return _REGISTERED[name]
+        if name in shipped:
+            check_forward(model, cls)  # a subclass that changed its forward would be opened as something it is not
+            return shipped[name]
     raise TypeError(f"no opener is known for {_full_name(type(model))}.{_HOW_TO}")
 
 

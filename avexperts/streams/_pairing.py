@@ -93,11 +93,11 @@ def _stage_rows(
         raise ValueError(f"stages {unknown} do not exist: the towers have stages 0 to {total - 1}")
     skipped = range(skip_every - 1, total, skip_every) if skip_every and skip_every > 1 else range(0)
     chosen = range(total) if stages is None else sorted(stages)
-    rows = []
+    paired: list[dict[str, _Block]] = []
     for index in chosen:
         if index not in skipped:
-            rows += _group({stream: of[index] for stream, of in staged.items()}, exact=True, at=index)
-    return rows
+            paired += _group({stream: of[index] for stream, of in staged.items()}, exact=True, at=index)
+    return paired
 
 
 def _group(blocks: Mapping[str, list[_Block]], *, exact: bool, at: int = 0) -> list[dict[str, _Block]]:

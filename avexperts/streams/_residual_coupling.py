@@ -22,11 +22,11 @@ class ResidualCoupling(nn.Module):
     Example:
         >>> import torch
         >>> from avexperts import LatentCrossAdapter
-        >>> coupling = ResidualCoupling({"vision": LatentCrossAdapter(8), "audio": LatentCrossAdapter(8)})
-        >>> sites = [Site("blocks.0.attn", torch.randn(2, n, 8), torch.nn.Identity()) for n in (5, 7)]
+        >>> coupling = ResidualCoupling({"vision": LatentCrossAdapter(16), "audio": LatentCrossAdapter(16)})
+        >>> sites = [Site("blocks.0.attn", torch.randn(2, n, 16), torch.nn.Identity()) for n in (5, 7)]
         >>> vision, audio, readings = coupling(*sites)
         >>> vision.shape, audio.shape
-        (torch.Size([2, 5, 8]), torch.Size([2, 7, 8]))
+        (torch.Size([2, 5, 16]), torch.Size([2, 7, 16]))
     """
 
     def __init__(self, experts: Mapping[str, nn.Module]) -> None:

@@ -147,3 +147,18 @@ def iter_sites(tower, x, names, end=...):
     for name in names:
         x = yield ax.Site(name, x, nn.Identity())
     return x if end is ... else end
+
+
+def test_a_subclass_with_a_forward_of_its_own_is_not_opened_as_its_parent() -> None:
+    build, _ = FAMILIES["vit"]
+    vit = type(build())
+
+    class Reversed(vit):
+        def forward(self, *args, **kwargs):
+            return super().forward(*args, **kwargs)
+
+    model = Reversed(build().config)
+    with pytest.raises(TypeError, match="Reversed"):
+        ax.open_backbone(model)
+    ax.register_opener(Reversed, ax.open_backbone(build()).opener)
+    assert ax.open_backbone(model, (3, 32, 32)).sites
