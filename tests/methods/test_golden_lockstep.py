@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from _close import assert_close
 from _golden import Golden
+from avtasks.ave import AVEHead, convert_head
 from torch import Tensor, nn
 
 import avexperts as ax
@@ -96,23 +97,44 @@ def test_paired_blocks_are_the_last_of_each_group() -> None:
     assert blocks == ["stages.0.blocks.0.first", "stages.0.blocks.1.first", *stage3]
 
 
-def test_lockstep_skip2() -> None:
-    case = Golden("avmoe", "lockstep_skip2")
-    model = build().double().eval()
-    towers = {
+def towers_state(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
         f"towers.{ours}.{key.removeprefix(theirs + '.')}": value
         for theirs, ours in (("swin", "vision"), ("htsat", "audio"))
-        for key, value in case.w.items()
+        for key, value in tensors.items()
         if key.startswith(theirs + ".")
     }
-    model.load_state_dict(convert.avmoe(case.w) | towers)
+
+
+def test_the_papers_whole_network_forward_and_backward() -> None:
+    case = Golden("avmoe", "lockstep_skip2")
+    model = build().double().eval()
+    model.load_state_dict(convert.avmoe(case.w) | towers_state(case.w))
+    head = AVEHead(16, 12, num_classes=5, dim=8, vision_hidden=12, audio_hidden=8, feedforward=16).double().eval()
+    head.load_state_dict(convert_head(case.w, head.state_dict())[0])
+
     inputs = {key: value.clone().requires_grad_() for key, value in getattr(case, "in").items()}
     out = model(vision=inputs["f_v"], audio=inputs["f_a"])
     pooled = {"pooled_visual": out.vision.mean(1)[None], "pooled_audio": out.audio.mean(1)[None]}
-    for key, value in pooled.items():
+    said = head(*pooled.values())
+    outputs = pooled | {
+        "is_event_scores": said.event_gate.mT[..., None],
+        "event_scores": said.event,
+        "av_score": said.activation,
+    }
+    sum((outputs[key] * cot).sum() for key, cot in case.cot.items()).backward()
+
+    for key, value in outputs.items():
         assert_close(value, case.out[key], what=key)
     for ours, theirs in (("vision", "video"), ("audio", "audio")):
         chosen = [probs.argmax(-1) for site, probs in out.routing.items() if site.startswith(ours)]
         for part in (0, 1):
             expected = case.out[f"top_expert_{theirs}_p{part + 1}"]
             assert torch.equal(torch.stack(chosen[part::2]).to(expected.dtype), expected)
+    for key, value in case.gin.items():
+        assert_close(inputs[key].grad, value, gradient=True, what=key)
+    parameters = dict(model.named_parameters())
+    gradients = convert.avmoe(case.grad) | towers_state(case.grad)
+    assert len(gradients) == 32 * 8 + 17 + 9
+    for key, value in gradients.items():
+        assert_close(parameters[key].grad, value, gradient=True, what=key)
