@@ -45,6 +45,16 @@ class Stream:
 
     Attributes:
         sites: The site table, in run order; empty until an example was given.
+
+    Example:
+        >>> from avexperts import open_backbone
+        >>> tower = nn.ModuleDict({"embed": nn.Linear(3, 8), "mlp": nn.Linear(8, 8), "norm": nn.LayerNorm(8)})
+        >>> def open_tower(model, x):
+        ...     x = model["embed"](x)
+        ...     x = yield Site("blocks.0.mlp", x, lambda tokens: tokens + model["mlp"](tokens))
+        ...     return model["norm"](x)
+        >>> open_backbone(tower, (5, 3), opener=open_tower).sites
+        (SiteInfo(name='blocks.0.mlp', tokens=5, dim=8, takes_prefix=False),)
     """
 
     def __init__(
