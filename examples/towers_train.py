@@ -12,9 +12,10 @@ import torch
 import tyro
 from avtasks.forge import Procedural
 from avtasks.towers import build_small_towers, load_small_towers, save_small_towers
-from avtasks.towers.log_mel import log_mel
 from avtasks.towers.pretraining import label_parts, picture_batches, sound_batches, train_tower
 from torch import Tensor, nn
+
+from avexperts import HTSATFrontEnd
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def main(config: Config) -> None:
         rows.append(train(config, "vision", vision, vision, picture_batches(assets), looks))
     if config.audio_steps:
         voices = label_parts([asset.voice for asset in assets])
-        batch = sound_batches(assets, log_mel, variants=config.variants, seed=config.seed)
+        front_end = HTSATFrontEnd(clip_samples=None)
+        batch = sound_batches(assets, front_end, variants=config.variants, seed=config.seed)
         rows.append(train(config, "audio", audio, lambda mel: audio(mel).pooler_output, batch, voices))
     settings = {key: value for key, value in asdict(config).items() if key not in ("out", "start")}
     save_small_towers(vision, audio, config.out, {"program": "towers_train.py", **settings, "rows": rows})

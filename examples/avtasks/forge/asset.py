@@ -30,9 +30,7 @@ class Asset(Protocol):
     def picture(self, rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
         """Draw one view of the thing: ``(size, size, 4)`` RGBA."""
 
-    def sound(
-        self, rng: np.random.Generator, seconds: float, sample_rate: int = SAMPLE_RATE
-    ) -> NDArray[np.float32]:
+    def sound(self, rng: np.random.Generator, seconds: float, sample_rate: int = SAMPLE_RATE) -> NDArray[np.float32]:
         """Let it sound once: ``(seconds * sample_rate,)``, root mean square about 1 where it sounds."""
 
     def part(self, split: str) -> Asset:

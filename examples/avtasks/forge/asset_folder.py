@@ -65,9 +65,7 @@ class FolderAsset:
         canvas.paste(view, ((size - view.width) // 2, (size - view.height) // 2))
         return np.asarray(canvas)
 
-    def sound(
-        self, rng: np.random.Generator, seconds: float, sample_rate: int = SAMPLE_RATE
-    ) -> NDArray[np.float32]:
+    def sound(self, rng: np.random.Generator, seconds: float, sample_rate: int = SAMPLE_RATE) -> NDArray[np.float32]:
         """Let it sound, ``(seconds * sample_rate,)``: pieces of its recording in any order."""
         pieces = self._pieces
         wanted = round(seconds * sample_rate)
@@ -133,18 +131,12 @@ class AssetFolder(Sequence[FolderAsset]):
         distinct = {path.read_bytes(): path for path in reversed(recordings)}
         recordings = [path for path in sorted(distinct.values()) if _sounding(path) >= SHORTEST]
         if not recordings:
-            raise FileNotFoundError(
-                f"{folder}: holds no NAME.png with a NAME.ogg or NAME.wav of {SHORTEST} s or more"
-            )
+            raise FileNotFoundError(f"{folder}: holds no NAME.png with a NAME.ogg or NAME.wav of {SHORTEST} s or more")
         stems = [path.stem for path in recordings]
-        names = [
-            path.stem if stems.count(path.stem) == 1 else f"{path.parent.name} {path.stem}"
-            for path in recordings
-        ]
+        names = [path.stem if stems.count(path.stem) == 1 else f"{path.parent.name} {path.stem}" for path in recordings]
         order = np.random.default_rng(seed).permutation(len(recordings))
         self._assets = [
-            FolderAsset(names[index], recordings[index].with_suffix(".png"), recordings[index])
-            for index in order
+            FolderAsset(names[index], recordings[index].with_suffix(".png"), recordings[index]) for index in order
         ]
 
     def __len__(self) -> int:

@@ -94,9 +94,7 @@ def forge_ave(
         recordings = record(parts, rng, takes=takes, seconds=SECONDS)
         rows[split] = []
         for index in range(count):
-            plan = draw_timetable(
-                rng, classes, event=index % classes, objects=objects, sounds=sounds, full=full
-            )
+            plan = draw_timetable(rng, classes, event=index % classes, objects=objects, sounds=sounds, full=full)
             name = f"{split}{index:05d}"
             frames = paint(
                 plan.seen,
@@ -107,9 +105,7 @@ def forge_ave(
                 inverted=inverted,
                 noise=picture_noise,
             )
-            wave = mix(
-                plan.heard, recordings, rng, spread=level_spread, noise=sound_noise, telephone=telephone
-            )
+            wave = mix(plan.heard, recordings, rng, spread=level_spread, noise=sound_noise, telephone=telephone)
             _write_media(folder, name, frames, wave)
             rows[split].append(_row(chosen[plan.event].name, name, plan))
         (folder / SET_FILES[split]).write_text("".join(f"{row}\n" for row in rows[split]), encoding="utf-8")

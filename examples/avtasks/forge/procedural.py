@@ -35,9 +35,7 @@ class ProceduralAsset:
         """Draw one view, ``(size, size, 4)`` RGBA."""
         return draw(*self.look, rng, size)
 
-    def sound(
-        self, rng: np.random.Generator, seconds: float, sample_rate: int = SAMPLE_RATE
-    ) -> NDArray[np.float32]:
+    def sound(self, rng: np.random.Generator, seconds: float, sample_rate: int = SAMPLE_RATE) -> NDArray[np.float32]:
         """Synthesise one sound, ``(seconds * sample_rate,)``, root mean square 1."""
         return play(*self.voice, rng, seconds, sample_rate)
 
@@ -72,16 +70,12 @@ class Procedural(Sequence[ProceduralAsset]):
         voices = list(product(PITCHES, SPECTRA, RHYTHMS))
         most = min(len(looks), len(voices))
         if count < 1 or first < 0 or first + count > most:
-            raise ValueError(
-                f"things {first} to {first + count} asked for: there are {most} procedural things"
-            )
+            raise ValueError(f"things {first} to {first + count} asked for: there are {most} procedural things")
         rng = np.random.default_rng(seed)
         look_order, voice_order = rng.permutation(len(looks)), rng.permutation(len(voices))
         self._assets = [
             ProceduralAsset(" ".join(looks[look]), looks[look], voices[voice])
-            for look, voice in zip(
-                look_order[first : first + count], voice_order[first : first + count], strict=True
-            )
+            for look, voice in zip(look_order[first : first + count], voice_order[first : first + count], strict=True)
         ]
 
     def __len__(self) -> int:

@@ -9,15 +9,10 @@ from PIL import Image
 GRID = 3  # objects stand in different cells of a GRID x GRID board, so that none hides another
 
 
-def album(
-    assets, rng: np.random.Generator, *, views: int, sizes: tuple[int, int]
-) -> list[list[NDArray[np.float32]]]:
+def album(assets, rng: np.random.Generator, *, views: int, sizes: tuple[int, int]) -> list[list[NDArray[np.float32]]]:
     """Draw ``views`` views of every asset, each at a size of its own from ``sizes`` (pixels, inclusive)."""
     return [
-        [
-            asset.picture(rng, int(rng.integers(sizes[0], sizes[1] + 1))).astype(np.float32) / 255
-            for _ in range(views)
-        ]
+        [asset.picture(rng, int(rng.integers(sizes[0], sizes[1] + 1))).astype(np.float32) / 255 for _ in range(views)]
         for asset in assets
     ]
 
@@ -44,9 +39,7 @@ def paint(
         noise: Standard deviation of the pixel noise.
     """
     coarse = rng.uniform(0, 1, 3) + rng.uniform(-0.15, 0.15, (4, 4, 3))
-    backdrop = Image.fromarray((np.clip(coarse, 0, 1) * 255).astype(np.uint8)).resize(
-        (size, size), Image.BILINEAR
-    )
+    backdrop = Image.fromarray((np.clip(coarse, 0, 1) * 255).astype(np.uint8)).resize((size, size), Image.BILINEAR)
     frames = np.repeat(np.asarray(backdrop, np.float32)[None] / 255, len(seen), axis=0)
     for frame, classes in zip(frames, seen, strict=True):
         cells = rng.permutation(GRID * GRID)
@@ -59,9 +52,7 @@ def paint(
     return (np.clip(frames, 0, 1) * 255).astype(np.uint8)
 
 
-def _paste(
-    frame: NDArray[np.float32], view: NDArray[np.float32], cell: int, rng: np.random.Generator
-) -> None:
+def _paste(frame: NDArray[np.float32], view: NDArray[np.float32], cell: int, rng: np.random.Generator) -> None:
     room = len(frame) - len(view)
     step = len(frame) / GRID
     middle = (np.array(divmod(cell, GRID)) + 0.5) * step + rng.uniform(-0.15, 0.15, 2) * step

@@ -60,9 +60,7 @@ def _runs(heard: NDArray[np.int64]) -> list[tuple[int, int, int]]:
     for label in np.unique(heard):
         on = np.concatenate([[0], (heard == label).any(axis=1), [0]]).astype(int)
         edges = np.flatnonzero(np.diff(on))
-        runs += [
-            (int(label), int(start), int(end)) for start, end in zip(edges[::2], edges[1::2], strict=True)
-        ]
+        runs += [(int(label), int(start), int(end)) for start, end in zip(edges[::2], edges[1::2], strict=True)]
     return runs
 
 

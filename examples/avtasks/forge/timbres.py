@@ -49,9 +49,7 @@ BENDS: dict[str, Callable[[Wave, float, float], Wave]] = {
 }
 
 
-def play(
-    pitch: str, spectrum: str, rhythm: str, rng: np.random.Generator, seconds: float, sample_rate: int
-) -> Wave:
+def play(pitch: str, spectrum: str, rhythm: str, rng: np.random.Generator, seconds: float, sample_rate: int) -> Wave:
     """Synthesise one sound: pitch within 3 %, tempo within 10 %, partials within 3 dB, random phases.
 
     Args:
@@ -94,6 +92,4 @@ def _sine(turns: NDArray[np.float64]) -> Wave:
 def _slow_noise(rng: np.random.Generator, samples: int, sample_rate: int, rate: float) -> Wave:
     """Noise that changes ``rate`` times a second: times a sine it makes a band around the sine's pitch."""
     knots = rng.standard_normal(int(samples / sample_rate * rate) + 3).astype(np.float32)
-    return np.interp(np.arange(samples) * (rate / sample_rate), np.arange(len(knots)), knots).astype(
-        np.float32
-    )
+    return np.interp(np.arange(samples) * (rate / sample_rate), np.arange(len(knots)), knots).astype(np.float32)

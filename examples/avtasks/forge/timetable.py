@@ -66,9 +66,7 @@ def draw_timetable(
         True
     """
     if classes < objects + sounds + 2:
-        raise ValueError(
-            f"{objects} objects and {sounds} sounds at a time need {objects + sounds + 2} classes or more"
-        )
+        raise ValueError(f"{objects} objects and {sounds} sounds at a time need {objects + sounds + 2} classes or more")
     if rng.uniform() < full:
         start, end = 0, SECONDS
     else:

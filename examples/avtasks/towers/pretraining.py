@@ -140,9 +140,7 @@ def train_tower(
     for step in range(1, steps + 1):
         inputs, labels = batch(rng, batch_size)
         logits = classifier(tower(inputs)).split(list(counts), dim=1)
-        loss = torch.stack(
-            [F.cross_entropy(part, label) for part, label in zip(logits, labels.T, strict=True)]
-        ).sum()
+        loss = torch.stack([F.cross_entropy(part, label) for part, label in zip(logits, labels.T, strict=True)]).sum()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(everything, 5.0)

@@ -115,9 +115,7 @@ def load_small_towers(folder: str | Path = HERE) -> tuple[SwinTransformerV2, Cla
     names = ("small_towers.json", "small_vision.safetensors", "small_audio.safetensors")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise FileNotFoundError(
-            f"{folder}: no {', '.join(missing)}; `towers_train.py --out {folder}` makes them"
-        )
+        raise FileNotFoundError(f"{folder}: no {', '.join(missing)}; `towers_train.py --out {folder}` makes them")
     card = json.loads((folder / names[0]).read_text(encoding="utf-8"))
     vision, audio = build_small_towers(card["vision"], card["audio"])
     _load(vision, folder / names[1])
@@ -126,10 +124,13 @@ def load_small_towers(folder: str | Path = HERE) -> tuple[SwinTransformerV2, Cla
 
 
 def _load(tower: nn.Module, path: Path) -> None:
-    try:
-        tower.load_state_dict(load_file(path))
-    except RuntimeError as error:
-        raise ValueError(f"{path}: {error}") from None
+    wanted, given = tower.state_dict(), load_file(path)
+    wrong = sorted(wanted.keys() ^ given.keys())
+    wrong += [key for key in wanted.keys() & given.keys() if wanted[key].shape != given[key].shape]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(f"{path}: not the weights of this tower; see {', '.join(wrong[:3])}{more}")
+    tower.load_state_dict(given)
 
 
 def _halved(value: torch.Tensor) -> torch.Tensor:

@@ -49,9 +49,7 @@ def test_splits_use_other_pieces_and_other_angles(things):
     everything = [piece.tobytes() for found in pieces.values() for piece in found]
     assert len(set(everything)) == 5
     views = {
-        split: {
-            asset.part(split).picture(np.random.default_rng(seed), 24)[..., 3].tobytes() for seed in range(12)
-        }
+        split: {asset.part(split).picture(np.random.default_rng(seed), 24)[..., 3].tobytes() for seed in range(12)}
         for split in pieces
     }
     assert not views["train"] & views["test"]
@@ -69,9 +67,7 @@ def test_a_picture_fills_its_frame_and_a_sound_its_time(things):
 
 def test_a_dataset_of_real_things_says_so(things, tmp_path):
     assets = AssetFolder(things)
-    folder = forge_ave(
-        tmp_path / "ave", assets, clips=(1, 1, 1), classes=4, objects=1, sounds=1, takes=1, views=1
-    )
+    folder = forge_ave(tmp_path / "ave", assets, clips=(1, 1, 1), classes=4, objects=1, sounds=1, takes=1, views=1)
     assert "picture and recording of cow" in (folder / "forge.json").read_text()
 
 

@@ -20,7 +20,9 @@ def test_the_reader_of_the_official_layout_reads_it(forged):
     categories = read_categories(forged / "categories.txt")
     splits = read_splits(forged, categories)
     assert {split: len(clips) for split, clips in splits.items()} == {"train": 4, "val": 2, "test": 2}
-    assert [clip for clips in splits.values() for clip in clips] == read_annotations(forged / "Annotations.txt", categories)
+    assert [clip for clips in splits.values() for clip in clips] == read_annotations(
+        forged / "Annotations.txt", categories
+    )
 
 
 def test_every_clip_has_ten_frames_and_ten_seconds(forged):
@@ -54,16 +56,10 @@ def test_no_media_is_shared_between_splits(forged):
     assert len(frames) == 80
 
 
-@pytest.mark.parametrize(
-    "setting", [{"inverted": True}, {"contrast": 0.5}, {"telephone": True}, {"sounds": 3}]
-)
+@pytest.mark.parametrize("setting", [{"inverted": True}, {"contrast": 0.5}, {"telephone": True}, {"sounds": 3}])
 def test_each_shift_changes_the_media(forged, tmp_path, setting):
     other = forge_ave(tmp_path / "other", Procedural(9), **SMALL, **setting)
-    name = (
-        "wave/train00000.npy"
-        if setting.keys() & {"telephone", "sounds"}
-        else "frames/train00000/00000001.jpg"
-    )
+    name = "wave/train00000.npy" if setting.keys() & {"telephone", "sounds"} else "frames/train00000/00000001.jpg"
     assert (forged / name).read_bytes() != (other / name).read_bytes()
 
 

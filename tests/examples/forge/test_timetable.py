@@ -8,8 +8,7 @@ from avtasks.forge.timetable import SECONDS, draw_timetable
 def _plans(count: int, objects: int = 4, sounds: int = 2, classes: int = 12):
     rng = np.random.default_rng(0)
     return [
-        draw_timetable(rng, classes, event=index % classes, objects=objects, sounds=sounds)
-        for index in range(count)
+        draw_timetable(rng, classes, event=index % classes, objects=objects, sounds=sounds) for index in range(count)
     ]
 
 

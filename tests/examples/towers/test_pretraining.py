@@ -6,7 +6,7 @@ from avtasks.forge import Procedural
 from avtasks.towers.pretraining import label_parts, picture_batches, sound_batches, train_tower
 from avtasks.towers.small_towers import AUDIO_SIZE, FRAME_SIZE
 
-from avexperts.streams import HTSATFrontEnd
+from avexperts import HTSATFrontEnd
 
 THINGS = Procedural(3, first=40)
 
