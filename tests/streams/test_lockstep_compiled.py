@@ -9,6 +9,7 @@ import torch
 from _close import assert_close
 from _towers import open_gates, toy_avmoe, toy_inputs, toy_pair, toy_stream
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 import avexperts as ax
 
@@ -49,7 +50,7 @@ def test_export_with_a_dynamic_batch() -> None:
 
 def test_one_graph_serves_any_batch_size() -> None:
     model = open_gates(toy_avmoe())
-    counter = torch._dynamo.testing.CompileCounter()
+    counter = CompileCounter()
     model.compile(backend=counter, dynamic=True)
     for batch in (4, 6, 9):
         model(toy_inputs(batch))
@@ -58,7 +59,7 @@ def test_one_graph_serves_any_batch_size() -> None:
 
 def test_one_graph_for_each_set_of_present_streams() -> None:
     model, inputs = open_gates(toy_avmoe()), toy_inputs()
-    counter = torch._dynamo.testing.CompileCounter()
+    counter = CompileCounter()
     model.compile(backend=counter)
     for given in (inputs, {"vision": inputs["vision"]}, inputs, {"vision": inputs["vision"]}):
         model(given)
