@@ -10,32 +10,31 @@ from avexperts.streams import LockStep, ResidualCoupling, SiteInfo, Stream, open
 BuildExpert: TypeAlias = Callable[[SiteInfo, list[SiteInfo]], nn.Module]
 
 
-def open_towers(
-    towers: Mapping[str, nn.Module | Stream], sizes: Mapping[str, Any], granularity: Mapping[str, str]
-) -> dict[str, Stream]:
-    """Open every tower that is not a stream yet, with its sample size as the example."""
-    return {
-        name: tower if isinstance(tower, Stream) else open_backbone(tower, sizes[name], granularity=granularity[name])
-        for name, tower in towers.items()
-    }
-
-
-def couple_residually(
-    streams: Mapping[str, Stream],
+def assemble(
     build: BuildExpert,
+    backbones: Mapping[str, nn.Module | Stream],
+    sizes: Mapping[str, Sequence[int] | None],
+    granularity: Mapping[str, str],
     *,
-    pairing: str | Sequence[Mapping[str, str]],
+    pairing: Any,
     skip_every: int | None,
     stages: Sequence[int] | None,
     parts: Sequence[int] | None,
     **lockstep: Any,
 ) -> LockStep:
-    """Put one expert per stream at every paired site: ``build(own, others) -> expert``."""
+    """Open the backbones and put one expert per stream at every paired site: ``build(own, others) -> expert``."""
+    streams: dict[str, Stream] = {}
+    for name, backbone in backbones.items():
+        if isinstance(backbone, Stream):
+            streams[name] = backbone
+        elif sizes[name] is None:
+            raise ValueError(f"the size of one sample is needed for {name!r}: give frame_size and audio_size")
+        else:
+            streams[name] = open_backbone(backbone, sizes[name], granularity=granularity[name])
     sites = {name: stream.sites for name, stream in streams.items()}
     rows = {(name, row.name): row for name, table in sites.items() for row in table}
-    pairs = pair_sites(sites, pairing, skip_every=skip_every, stages=stages, parts=parts)  # type: ignore[arg-type]
     couplings = []
-    for pair in pairs:
+    for pair in pair_sites(sites, pairing, skip_every=skip_every, stages=stages, parts=parts):
         at = {name: rows[name, site] for name, site in pair.items()}
         experts = {name: build(own, [row for other, row in at.items() if other != name]) for name, own in at.items()}
         couplings.append((pair, ResidualCoupling(experts)))

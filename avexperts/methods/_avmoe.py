@@ -7,7 +7,7 @@ from torch import nn
 
 from avexperts.adapters import BottleneckAdapter, LatentCrossAdapter, TokenResampler
 from avexperts.experts import AdapterMoE
-from avexperts.methods._assemble import couple_residually, open_towers
+from avexperts.methods._assemble import assemble
 from avexperts.routing import SoftRouter
 from avexperts.streams import LockStep, SiteInfo, Stream
 
@@ -145,11 +145,14 @@ def avmoe(
             ),
         )
 
-    streams = open_towers(
+    return assemble(
+        build,
         {"vision": vision, "audio": audio},
         {"vision": frame_size, "audio": audio_size},
         granularity or {"vision": "sublayer", "audio": "block"},
-    )
-    return couple_residually(
-        streams, build, pairing=pairing, skip_every=skip_every, stages=stages, parts=parts, **lockstep
+        pairing=pairing,
+        skip_every=skip_every,
+        stages=stages,
+        parts=parts,
+        **lockstep,
     )

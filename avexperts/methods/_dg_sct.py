@@ -6,7 +6,7 @@ from typing import Any, Literal
 from torch import nn
 
 from avexperts.adapters import DualGuidedAdapter, TokenResampler
-from avexperts.methods._assemble import couple_residually, open_towers
+from avexperts.methods._assemble import assemble
 from avexperts.streams import LockStep, SiteInfo, Stream
 
 
@@ -86,14 +86,11 @@ def dg_sct(
             **bottleneck,
         )
 
-    streams = open_towers(
+    return assemble(
+        build,
         {"vision": vision, "audio": audio},
         {"vision": frame_size, "audio": audio_size},
         granularity or {"vision": "sublayer", "audio": "block"},
-    )
-    return couple_residually(
-        streams,
-        build,
         pairing=pairing,
         skip_every=skip_every,
         stages=stages,

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from torch import nn
 
 from avexperts.adapters import LatentCrossAdapter, TokenResampler
-from avexperts.methods._assemble import couple_residually, open_towers
+from avexperts.methods._assemble import assemble
 from avexperts.streams import LockStep, SiteInfo, Stream
 
 
@@ -84,14 +84,11 @@ def lavish(
             **bottleneck,
         )
 
-    streams = open_towers(
+    return assemble(
+        build,
         {"vision": vision, "audio": audio},
         {"vision": frame_size, "audio": audio_size},
         granularity or {"vision": "sublayer", "audio": "sublayer"},
-    )
-    return couple_residually(
-        streams,
-        build,
         pairing=pairing,
         skip_every=skip_every,
         stages=stages,

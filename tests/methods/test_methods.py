@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from _towers import FAMILIES, toy_avmoe, toy_inputs, toy_pair, toy_stream
+
+import avexperts as ax
+
+
+@pytest.mark.parametrize("method", [ax.methods.avmoe, ax.methods.lavish, ax.methods.dg_sct])
+def test_sizes_are_asked_for(method) -> None:
+    build, size = FAMILIES["vit"]
+    with pytest.raises(ValueError, match="needed for 'audio': give frame_size and audio_size"):
+        method(build(), build(), frame_size=size)
+
+
+def test_towers_that_cannot_be_paired_are_refused_with_advice() -> None:
+    vit, clap = FAMILIES["vit"], FAMILIES["clap-audio"]
+    sizes = {"frame_size": vit.size, "audio_size": clap.size}
+    with pytest.raises(ValueError, match=r"different numbers of stages .*pairing='even'"):
+        ax.methods.avmoe(vit.build(), clap.build(), **sizes)
+    model = ax.methods.avmoe(vit.build(), clap.build(), pairing="even", **sizes)
+    assert len(model.couplings) == 4
+
+
+@pytest.mark.parametrize("resampler", ["dense", "lowrank", "interpolate", "identity"])
+def test_every_kind_of_resampler_serves(resampler: str) -> None:
+    out = toy_avmoe(resampler=resampler)(toy_inputs())
+    assert out.vision.shape == (3, 9, 16)
+
+
+def test_latent_scale_can_follow_the_width() -> None:
+    model = toy_avmoe(latent_scale="sqrt")
+    scales = {expert.cross_experts[0].exchange.scale for expert in model.couplings[0].experts.values()}
+    assert scales == {16**-0.5, 32**-0.5}
+
+
+def test_lavish_bridges_unequal_widths_and_only_those() -> None:
+    unequal = ax.methods.lavish(**toy_pair())
+    equal = ax.methods.lavish(toy_stream(), toy_stream())
+    assert any("resampler" in name for name, _ in unequal.named_parameters())
+    assert not any("resampler" in name for name, _ in equal.named_parameters())
+
+
+def test_dg_sct_reports_where_to_pool() -> None:
+    out = ax.methods.dg_sct(**toy_pair(), num_latents=3)(toy_inputs())
+    maps = out.readings["spatial_map"]
+    assert maps["vision.blocks.3.mlp"].shape == (3, 1, 9)
+    torch.testing.assert_close(maps["audio.blocks.1.mlp"].sum(-1), torch.ones(3, 1))
