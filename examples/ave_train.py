@@ -35,6 +35,7 @@ def main(settings: ave.Settings) -> None:
     """Check everything, train every row with every seed, and report."""
     out, free = settings.out, ("resume", "rows", "seeds")
     try:
+        ave.check_files(settings)
         keep_config(settings, out / "config.json", resume=settings.resume, free=free)
         towers = ave.load_towers(settings.vision, settings.audio, random=settings.random_towers)
         ave.couple(towers, settings, experts=(1, 1))  # can they be paired? asked now, not in the last row

@@ -22,6 +22,7 @@ from .metrics import majority_accuracy as majority_accuracy
 from .model import AVEModel as AVEModel
 from .output import AVEOutput as AVEOutput
 from .pooled_head import PooledHead as PooledHead
+from .prepare import check_files as check_files
 from .prepare import find_data as find_data
 from .prepare import open_splits as open_splits
 from .segment_head import SegmentHead as SegmentHead

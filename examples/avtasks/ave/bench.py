@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -51,5 +52,6 @@ def prepare(settings: Settings, towers: Towers, splits: dict[str, AVEDataset]) -
         clips = {split: decode(dataset, towers.front_end, split) for split, dataset in splits.items()}
     pooled: dict[str, Dataset] = {}
     if {"vision", "audio", "frozen"} & set(settings.rows):
+        bare.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
         pooled = {split: pool(bare, dataset, split) for split, dataset in clips.items()}
     return Bench(settings, towers, token_widths(bare.towers, towers), splits, clips, pooled)

@@ -180,6 +180,8 @@ def token_widths(model: ax.LockStep, towers: Towers) -> tuple[int, int]:
         model: The towers in lock-step.
         towers: Give the input sizes.
     """
+    device = next(model.parameters()).device
+    frames, sound = (torch.zeros(1, *size, device=device) for size in (towers.frame_size, towers.audio_size))
     with torch.no_grad():
-        out = model(vision=torch.zeros(1, *towers.frame_size), audio=torch.zeros(1, *towers.audio_size))
+        out = model(vision=frames, audio=sound)
     return out.vision.shape[-1], out.audio.shape[-1]

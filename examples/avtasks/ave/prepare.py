@@ -23,22 +23,18 @@ from .settings import Settings
 from .splits import SPLITS
 
 
-def find_data(settings: Settings) -> tuple[Path, dict[str, object]]:
-    """Name the folder of the dataset; forge it first where none was given.
+def check_files(settings: Settings) -> None:
+    """Find out whether all files and folders that the command line names are there, before anything is loaded.
 
     Args:
-        settings: ``data``, ``assets``, ``forge`` and ``out`` are read. A dataset that an earlier run forged
-            with the same settings is used again.
-
-    Returns:
-        The folder, and what in it is real and what is forged.
+        settings: ``data``, ``assets`` and ``audio`` are read.
 
     Raises:
-        FileNotFoundError: The folder of data or assets is absent.
-        ValueError: Both ``data`` and ``assets`` are given, or the assets are too few.
+        FileNotFoundError: One is absent; the message names it and its option.
+        ValueError: Both ``data`` and ``assets`` are given.
 
     Example:
-        >>> find_data(Settings(data=Path("no/such/folder")))
+        >>> check_files(Settings(data=Path("no/such/folder")))
         Traceback (most recent call last):
         ...
         FileNotFoundError: no/such/folder: no such folder; --data names an AVE dataset
@@ -48,6 +44,28 @@ def find_data(settings: Settings) -> tuple[Path, dict[str, object]]:
     for option, folder in (("--data names an AVE dataset", settings.data), ("--assets", settings.assets)):
         if folder and not folder.is_dir():
             raise FileNotFoundError(f"{folder}: no such folder; {option}")
+    checkpoint = settings.audio.removeprefix("htsat:")
+    if checkpoint != settings.audio and not settings.random_towers and not Path(checkpoint).is_file():
+        raise FileNotFoundError(f"{checkpoint}: no such HTS-AT checkpoint; --audio htsat:FILE names one")
+
+
+def find_data(settings: Settings) -> tuple[Path, dict[str, object]]:
+    """Name the folder of the dataset; forge it first where none was given.
+
+    Args:
+        settings: ``data``, ``assets``, ``forge`` and ``out`` are read. A dataset that an earlier run forged with the
+            same settings is used again.
+
+    Returns:
+        The folder, and what in it is real and what is forged.
+
+    Raises:
+        ValueError: The assets are too few for the forge's settings.
+
+    Example:
+        >>> find_data(Settings(data=Path("data/AVE")))
+        (PosixPath('data/AVE'), {'folder': 'data/AVE', 'real': ['everything'], 'forged': []})
+    """
     if settings.data:
         return settings.data, _describe(settings.data)
     wanted = asdict(settings.forge) | {"assets": str(settings.assets)}

@@ -13,7 +13,7 @@ ROWS = ("majority", "vision", "audio", "frozen", "unimodal", "cross", "avmoe")
 
 @dataclass(frozen=True)
 class ForgeSettings:
-    """The forged dataset.
+    """The forged dataset: clips in which only what is both seen and heard counts.
 
     Attributes:
         clips: Clips of 10 s to train, validate and test.
@@ -21,13 +21,33 @@ class ForgeSettings:
         seed: Of everything that is drawn; the same for all training seeds.
         objects: Things in view at a time.
         sounds: Things heard at a time.
+        object_sizes: Smallest and largest object in pixels.
+        views: Pictures drawn of each class and split.
+        takes: Recordings of 10 s made of each class and split.
+        full: Share of clips whose event fills all 10 s.
+        level_spread: Sounds differ in level by up to twice this many dB.
+        sound_noise: Level of the hiss in dB against a sound.
+        picture_noise: Standard deviation of the pixel noise, frames being 0 to 1.
+        contrast: 1 keeps the colours, smaller pulls them to grey.
+        inverted: Turn colours into their opposites.
+        telephone: Let only 300 to 3400 Hz pass.
     """
 
-    clips: tuple[int, int, int] = (320, 100, 120)
-    classes: int = 28
+    clips: tuple[int, int, int] = (600, 120, 160)
+    classes: int = 10
     seed: int = 0
-    objects: int = 4
+    objects: int = 3
     sounds: int = 2
+    object_sizes: tuple[int, int] = (20, 28)
+    views: int = 60
+    takes: int = 8
+    full: float = 0.25
+    level_spread: float = 4.0
+    sound_noise: float = -25.0
+    picture_noise: float = 0.04
+    contrast: float = 1.0
+    inverted: bool = False
+    telephone: bool = False
 
 
 @dataclass(frozen=True)
@@ -218,7 +238,7 @@ def shrink(settings: Settings) -> Settings:
         settings,
         limit_clips=4,
         drawn_clips=2,
-        forge=replace(settings.forge, clips=(8, 4, 4)),
+        forge=replace(settings.forge, clips=(8, 4, 4), views=4, takes=1),
         frozen_recipe=replace(settings.frozen_recipe, epochs=2, batch_size=2, workers=0),
         adapter_recipe=replace(settings.adapter_recipe, epochs=1, batch_size=2, workers=0),
     )

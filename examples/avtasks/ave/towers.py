@@ -95,8 +95,6 @@ def _load_audio(name: str, random: bool) -> tuple[nn.Module, nn.Module]:
 
 
 def _read_htsat(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such HTS-AT checkpoint; --audio htsat:FILE names one")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         return ax.convert.htsat(state.get("state_dict", state))

@@ -50,9 +50,7 @@ def check_frames(source: Path, segments: int = 10) -> str | None:
     names = {path.name for path in source.glob("*.jpg")}
     if not names:
         return f"{source}: holds no .jpg frame"
-    absent = [
-        name for number in frame_numbers(len(names), segments) if (name := f"{number:08d}.jpg") not in names
-    ]
+    absent = [name for number in frame_numbers(len(names), segments) if (name := f"{number:08d}.jpg") not in names]
     return f"{source}: of {len(names)} frames {absent[0]} is missing; number them from 1" if absent else None
 
 

@@ -33,11 +33,7 @@ def check_waveform(source: Path, *, seconds: int = 10, sample_rate: int = 32000)
         return f"{source}: no such sound file"
     if source.suffix == ".npy":
         return _check_array(source, seconds, sample_rate)
-    return (
-        _check_track(source)
-        if source.suffix in VIDEO_SUFFIXES
-        else _check_sound(source, seconds, sample_rate)
-    )
+    return _check_track(source) if source.suffix in VIDEO_SUFFIXES else _check_sound(source, seconds, sample_rate)
 
 
 def load_waveform(source: Path, *, seconds: int = 10, sample_rate: int = 32000) -> Tensor:

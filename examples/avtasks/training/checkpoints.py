@@ -76,9 +76,7 @@ class Checkpoints:
                 reason = str(error).partition(". ")[0] or type(error).__name__
                 print(f"{path}: cannot be read ({reason}); trying the one before")
         if files:
-            raise ValueError(
-                f"{self.folder}: none of {len(files)} checkpoints can be read; delete them to start anew"
-            )
+            raise ValueError(f"{self.folder}: none of {len(files)} checkpoints can be read; delete them to start anew")
         return None
 
     def clear(self) -> None:

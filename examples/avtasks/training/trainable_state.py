@@ -20,9 +20,7 @@ def trainable_state(model: nn.Module) -> dict[str, Tensor]:
         ['1.weight', '1.bias']
     """
     frozen = _frozen(model)
-    return {
-        name: value.detach().cpu().clone() for name, value in model.state_dict().items() if name not in frozen
-    }
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items() if name not in frozen}
 
 
 def load_trainable_state(model: nn.Module, state: dict[str, Tensor]) -> None:
@@ -42,9 +40,7 @@ def load_trainable_state(model: nn.Module, state: dict[str, Tensor]) -> None:
     expected = model.state_dict().keys() - _frozen(model)
     if expected != state.keys():
         missing, unknown = sorted(expected - state.keys()), sorted(state.keys() - expected)
-        raise KeyError(
-            f"saved with other settings; missing: {missing[:5] or 'none'}, unknown: {unknown[:5] or 'none'}"
-        )
+        raise KeyError(f"saved with other settings; missing: {missing[:5] or 'none'}, unknown: {unknown[:5] or 'none'}")
     model.load_state_dict(state, strict=False)
 
 

@@ -53,9 +53,7 @@ class TrainingRun:
         if not any(group["params"] for group in groups):
             raise ValueError("nothing to train: no parameter of the model takes a gradient")
         self.recipe, self.out, self.bare = recipe, out, model
-        self.accelerator = Accelerator(
-            mixed_precision=recipe.precision, gradient_accumulation_steps=recipe.accumulate
-        )
+        self.accelerator = Accelerator(mixed_precision=recipe.precision, gradient_accumulation_steps=recipe.accumulate)
         kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
         optimizer = kinds[recipe.optimizer](groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
         self.rates = [group["lr"] for group in optimizer.param_groups]

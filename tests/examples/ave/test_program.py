@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import ave_train
@@ -9,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from avtasks import ave
+from avtasks.forge import forge_ave
 from avtasks.towers import build_small_towers
 
-SMOKE = ("--smoke", "--forge.classes", "6", "--forge.objects", "2", "--forge.sounds", "1")
+SMOKE = ("--smoke", "--forge.classes", "8")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -165,6 +168,12 @@ def test_audio_checkpoints(tmp_path):
     torch.save({"state_dict": {"sed_model.norm.weight": torch.ones(3)}}, tmp_path / "other.ckpt")
     message = refused(*out, "--audio", f"htsat:{tmp_path / 'other.ckpt'}")
     assert "other.ckpt: not a checkpoint of HTS-AT" in message
+
+
+def test_the_forge_can_be_set_up_whole_and_keeps_its_defaults():
+    parameters = inspect.signature(forge_ave).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "frame_size"}
+    assert asdict(ave.ForgeSettings()) == defaults
 
 
 def test_paper_preset():

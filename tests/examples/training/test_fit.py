@@ -111,9 +111,7 @@ def test_gradients_of_accumulated_passes_are_summed_or_averaged(tmp_path):
     whole = step(tmp_path / "a", accumulate=4)
     expected = network_gradient()
     torch.testing.assert_close(whole, -expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(
-        step(tmp_path / "b", accumulate=4, sum_gradients=True), 4 * whole, rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(step(tmp_path / "b", accumulate=4, sum_gradients=True), 4 * whole, rtol=1e-4, atol=1e-5)
 
 
 def network_gradient() -> Tensor:
@@ -154,9 +152,7 @@ def test_a_loss_that_is_not_finite_is_named(tmp_path):
 
 def test_nothing_to_train(tmp_path):
     with pytest.raises(ValueError, match="nothing to train"):
-        fit(
-            network().requires_grad_(False), clips(), loss=loss, evaluate=score, recipe=Recipe(), out=tmp_path
-        )
+        fit(network().requires_grad_(False), clips(), loss=loss, evaluate=score, recipe=Recipe(), out=tmp_path)
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):

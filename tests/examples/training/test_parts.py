@@ -34,13 +34,9 @@ def test_order_draws_nothing_from_the_global_generator():
 
 def test_schedules():
     paper = Recipe(schedule="step", step_epochs=3, step_factor=0.35, epochs=50)
-    assert [learning_rate_factor(paper, epoch) for epoch in (0, 2.9, 3, 6)] == pytest.approx(
-        [1, 1, 0.35, 0.1225]
-    )
+    assert [learning_rate_factor(paper, epoch) for epoch in (0, 2.9, 3, 6)] == pytest.approx([1, 1, 0.35, 0.1225])
     cosine = Recipe(schedule="cosine", epochs=10, warmup=2)
-    assert [learning_rate_factor(cosine, epoch) for epoch in (0, 1, 2, 6, 10)] == pytest.approx(
-        [0, 0.5, 1, 0.5, 0]
-    )
+    assert [learning_rate_factor(cosine, epoch) for epoch in (0, 1, 2, 6, 10)] == pytest.approx([0, 0.5, 1, 0.5, 0])
     assert learning_rate_factor(Recipe(schedule="constant"), 17.3) == 1
 
 
