@@ -55,7 +55,7 @@ class TrainingRun:
         self.recipe, self.out, self.bare = recipe, out, model
         self.accelerator = Accelerator(mixed_precision=recipe.precision, gradient_accumulation_steps=recipe.accumulate)
         kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-        optimizer = kinds[recipe.optimizer](groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
+        optimizer = kinds[recipe.optimizer](groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
         self.rates = [group["lr"] for group in optimizer.param_groups]
         self.sampler = EpochSampler(len(train), seed)
         # a generator of its own: starting to iterate must not draw from the one that dropout uses
