@@ -18,7 +18,7 @@ class AVEModel(nn.Module):
 
     Example:
         >>> import torch
-        >>> from ave import SegmentHead
+        >>> from avtasks.ave import SegmentHead
         >>> from avtasks.towers import build_small_towers
         >>> vision, audio = build_small_towers()
         >>> towers = ax.methods.avmoe(vision, audio, frame_size=(3, 64, 64), audio_size=(1, 101, 64))

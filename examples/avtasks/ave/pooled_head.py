@@ -20,7 +20,7 @@ class PooledHead(nn.Module):
         ValueError: A stream is neither ``vision`` nor ``audio``.
 
     Example:
-        >>> from ave import SegmentHead
+        >>> from avtasks.ave import SegmentHead
         >>> model = PooledHead(SegmentHead(4, 3), streams=("audio",))
         >>> batch = {"vision": torch.ones(2, 10, 4), "audio": torch.ones(2, 10, 3)}
         >>> model(batch)[0].predictions().shape

@@ -23,7 +23,7 @@ def keep_config(settings: Any, path: str | Path, *, resume: bool, free: Collecti
 
     Example:
         >>> import tempfile
-        >>> from training import Recipe
+        >>> from avtasks.training import Recipe
         >>> file = Path(tempfile.mkdtemp()) / "config.json"
         >>> keep_config(Recipe(epochs=3), file, resume=False)
         >>> keep_config(Recipe(epochs=4), file, resume=True)

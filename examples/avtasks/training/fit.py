@@ -61,7 +61,7 @@ def fit(
 
     Example:
         >>> import tempfile
-        >>> from training import TensorClips
+        >>> from avtasks.training import TensorClips
         >>> fitted = fit(
         ...     nn.Linear(1, 1),
         ...     TensorClips(x=torch.ones(4, 1)),

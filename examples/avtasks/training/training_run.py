@@ -33,7 +33,7 @@ class TrainingRun:
 
     Example:
         >>> import tempfile
-        >>> from training import TensorClips
+        >>> from avtasks.training import TensorClips
         >>> clips = TensorClips(x=torch.zeros(5, 1))
         >>> recipe = Recipe(batch_size=2)
         >>> TrainingRun(nn.Linear(1, 1), clips, recipe, Path(tempfile.mkdtemp()), None, 0).batches_per_epoch
