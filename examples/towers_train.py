@@ -30,9 +30,9 @@ class Config:
     """Index of the first thing to learn; those before it are left to the events of the forged datasets."""
     classes: int = 356
     """How many things to learn."""
-    vision_steps: int = 1500
+    vision_steps: int = 4000
     """Optimizer steps of the tower that sees; 0 leaves it as --start has it."""
-    audio_steps: int = 700
+    audio_steps: int = 1000
     """Optimizer steps of the tower that hears; 0 leaves it as --start has it."""
     vision_learning_rate: float = 1e-3
     """Highest learning rate of the tower that sees."""

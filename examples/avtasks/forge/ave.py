@@ -25,6 +25,9 @@ def forge_ave(
     seed: int = 0,
     objects: int = 3,
     sounds: int = 2,
+    clutter: int = 0,
+    murmur: int = 0,
+    others: int = 18,
     frame_size: int = 64,
     object_sizes: tuple[int, int] = (20, 28),
     views: int = 60,
@@ -39,18 +42,21 @@ def forge_ave(
 ) -> Path:
     """Forge a small dataset in the official AVE layout (Tian et al., ECCV 2018).
 
-    Every second shows several small objects and sounds several things, all of the event classes. A clip's
-    event is the one class that is both seen and heard; outside the event no class is both. Views and takes of
-    one split are used in no other.
+    Every second shows several small objects and sounds several things of the event classes, amid clutter of other
+    things. A clip's event is the one class that is both seen and heard; outside the event no class is both. Views
+    and takes of one split are used in no other.
 
     Args:
         folder: Where to; must be empty or absent.
-        assets: Things to see and hear; the first ``classes`` become the event classes.
+        assets: Things to see and hear; the first ``classes`` become the event classes, the next ``others`` clutter.
         clips: Clips of 10 s to train, validate and test.
         classes: Number of event classes.
         seed: Of everything that is drawn.
-        objects: Things in view at a time, at most 9.
-        sounds: Things heard at a time.
+        objects: Things of event classes in view at a time.
+        sounds: Things of event classes heard at a time.
+        clutter: Further things in view, of no event class; with ``objects`` at most 9.
+        murmur: Further things heard, of no event class.
+        others: How many things clutter and murmur are drawn from: the assets after the event classes.
         frame_size: Height and width of the frames in pixels.
         object_sizes: Smallest and largest object in pixels.
         views: Pictures drawn of each class and split.
@@ -82,10 +88,19 @@ def forge_ave(
     """
     settings = {key: value for key, value in locals().items() if key not in ("folder", "assets")}
     folder = Path(folder)
-    _check(folder, assets, classes, clips, objects, object_sizes, frame_size)
-    chosen = list(assets[:classes])
+    _check(
+        folder,
+        assets,
+        classes + (others if max(clutter, murmur) else 0),
+        clips,
+        objects + clutter,
+        object_sizes,
+        frame_size,
+    )
+    others = others if max(clutter, murmur) else 0
+    chosen = list(assets[: classes + others])
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "categories.txt").write_text("".join(f"{asset.name}\n" for asset in chosen), encoding="utf-8")
+    (folder / "categories.txt").write_text("".join(f"{asset.name}\n" for asset in chosen[:classes]), encoding="utf-8")
     rows: dict[str, list[str]] = {}
     for number, (split, count) in enumerate(zip(SPLITS, clips, strict=True)):
         rng = np.random.default_rng([seed, number])
@@ -94,7 +109,17 @@ def forge_ave(
         recordings = record(parts, rng, takes=takes, seconds=SECONDS)
         rows[split] = []
         for index in range(count):
-            plan = draw_timetable(rng, classes, event=index % classes, objects=objects, sounds=sounds, full=full)
+            plan = draw_timetable(
+                rng,
+                classes,
+                event=index % classes,
+                objects=objects,
+                sounds=sounds,
+                full=full,
+                clutter=clutter,
+                murmur=murmur,
+                others=others,
+            )
             name = f"{split}{index:05d}"
             frames = paint(
                 plan.seen,
@@ -153,10 +178,10 @@ def _check(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder}: not an empty folder; name another one or remove it")
     if len(assets) < classes:
-        raise ValueError(f"{classes} event classes asked for, {len(assets)} assets given")
+        raise ValueError(f"{classes} things asked for, events and clutter, {len(assets)} assets given")
     if len(clips) != 3 or min(clips) < 1:
         raise ValueError(f"clips must be three counts of at least 1 (train, val, test), got {clips}")
     if not 1 <= objects <= GRID * GRID:
-        raise ValueError(f"objects must be 1 to {GRID * GRID}, got {objects}")
+        raise ValueError(f"objects and clutter must be 1 to {GRID * GRID}, got {objects}")
     if not 1 <= object_sizes[0] <= object_sizes[1] <= frame_size:
         raise ValueError(f"object_sizes must rise within 1 to {frame_size} pixels, got {object_sizes}")

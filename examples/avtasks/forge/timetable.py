@@ -17,8 +17,8 @@ class Timetable(NamedTuple):
         event: Class that is both seen and heard.
         start: First second of the event.
         end: Second after its last one.
-        seen: Classes in view, ``(10, objects)``.
-        heard: Classes that sound, ``(10, sounds)``.
+        seen: Classes in view, ``(10, objects)``; clutter has numbers from ``classes`` up.
+        heard: Classes that sound, ``(10, sounds)``; likewise.
     """
 
     event: int
@@ -37,12 +37,15 @@ def draw_timetable(
     sounds: int,
     shortest: int = 3,
     full: float = 0.25,
+    clutter: int = 0,
+    murmur: int = 0,
+    others: int = 0,
 ) -> Timetable:
     """Draw a plan in which a class counts only while it is both seen and heard.
 
     In the seconds of the event exactly one class is in both streams, in every other second none is. Each
-    stream holds the same number of classes all the time and the event's class stays in either for as long as
-    any other may, so neither stream tells on its own which class is the event, or when.
+    stream holds the same number of classes all the time, so neither tells when the event is. The event's class
+    tends to stay longest in either stream, as things that matter do, which lets one stream alone guess it.
 
     Args:
         rng: Source of the draw.
@@ -52,6 +55,9 @@ def draw_timetable(
         sounds: Classes heard at a time.
         shortest: Shortest event in seconds.
         full: Share of clips whose event fills all 10 seconds.
+        clutter: Further things in view at a time, which are no event class.
+        murmur: Further things heard at a time, which are no event class.
+        others: How many such things there are.
 
     Returns:
         The plan.
@@ -65,6 +71,10 @@ def draw_timetable(
         >>> sum(meetings) == plan.end - plan.start
         True
     """
+    if max(clutter, murmur) and others < clutter + murmur:
+        raise ValueError(
+            f"{clutter} cluttering and {murmur} murmuring things at a time, but only {others} to draw from"
+        )
     if classes < objects + sounds + 2:
         raise ValueError(f"{objects} objects and {sounds} sounds at a time need {objects + sounds + 2} classes or more")
     if rng.uniform() < full:
@@ -78,6 +88,8 @@ def draw_timetable(
     for table, (enters, leaves) in zip(tables, spans, strict=True):
         table[enters:leaves, 0] = event
     _fill(rng, tables, classes, event)
+    extras = _extras(rng, classes + np.arange(others), clutter, murmur)
+    tables = [np.concatenate([table, extra], axis=1) for table, extra in zip(tables, extras, strict=True)]
     shuffled = [rng.permuted(table, axis=1) for table in tables]
     return Timetable(event, start, end, *shuffled)
 
@@ -105,3 +117,10 @@ def _fill(rng: np.random.Generator, tables: list[NDArray[np.int64]], classes: in
             run = slice(second, second + length)
             used = np.concatenate([table[run].ravel() for table in tables] + [[event, -1]])
             column[run] = rng.choice(np.setdiff1d(np.arange(classes), used))
+
+
+def _extras(rng: np.random.Generator, others: NDArray[np.int64], seen: int, heard: int) -> list[NDArray[np.int64]]:
+    """Draw things that are no event class for each half of a clip, none both seen and heard: ``(10, count)`` each."""
+    halves = np.stack([rng.permutation(others)[: seen + heard] for _ in range(2)])
+    drawn = np.repeat(halves, SECONDS // 2, axis=0)
+    return [drawn[:, :seen], drawn[:, seen:]]
