@@ -13,6 +13,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def _recording(record_property) -> Iterator[None]:
+    torch.manual_seed(0)
     _figures._recorders.append(record_property)
     yield
     _figures._recorders.pop()

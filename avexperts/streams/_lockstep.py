@@ -81,28 +81,37 @@ class LockStep(nn.Module):
         self._plan_without_couplings = make_plan(self.sites, ())
         self._adapters_enabled = True
         self._towers_follow_train = towers != "frozen"
+        self._entries = self._first_couplings()
+        self._before = {
+            stream: frozenset(row.name for row in self.sites[stream][:position])
+            for stream, (position, _) in self._entries.items()
+        }
         self._check_prefixes()
         self._taps = self._check_taps(taps)
         if towers != "trainable":
             freeze(self.towers)
         self.train(self.training)
 
-    def __call__(self, inputs: Mapping[str, Any] | None = None, /, **streams: Any) -> LockStepOutput:
+    def __call__(
+        self, inputs: Mapping[str, Any] | None = None, /, *, entry: Mapping[str, Tensor] | None = None, **streams: Any
+    ) -> LockStepOutput:
         """Run all streams; see :meth:`forward`. Inputs go by keyword, ``model(vision=...)``, or in a dict."""
         given = streams if inputs is None else inputs
         if self._compiled_call_impl is None:
-            return super().__call__(given)
+            return super().__call__(given, entry)
         try:
-            return super().__call__(given)
+            return super().__call__(given, entry)
         except torch._dynamo.exc.TorchDynamoException as error:
             raise LockStepGraphBreak(str(error).strip().partition("\n")[0] or type(error).__name__) from error
 
-    def forward(self, inputs: Mapping[str, Any]) -> LockStepOutput:
+    def forward(self, inputs: Mapping[str, Any], entry: Mapping[str, Tensor] | None = None) -> LockStepOutput:
         """Run all streams to their ends.
 
         Args:
             inputs: Input of each stream, a tensor or a tuple of the opener's arguments. A stream that is left out or
                 None is absent: couplings get None in its place. Batch sizes of coupled streams are equal.
+            entry: What :meth:`entry_tokens` gave for these inputs. The frozen sub-layers before the first coupling
+                are then not run again.
 
         Returns:
             :class:`LockStepOutput`.
@@ -125,6 +134,8 @@ class LockStep(nn.Module):
                 except StopIteration as stop:
                     out.tokens[stream] = stop.args[0]
                 _check_arrival(stream, expected, None if site is None else site.name)
+            if site is not None and entry is not None and stream in self._entries:
+                site = self._from_entry(stream, site, entry[stream])
             if site is not None and stream + "." + site.name in self._taps:
                 out.taps[stream + "." + site.name] = site.tokens
             if coupling is None:
@@ -168,6 +179,27 @@ class LockStep(nn.Module):
         finally:
             self._adapters_enabled = before
 
+    @torch.no_grad()
+    def entry_tokens(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Run the towers up to their first couplings, where nothing trains: compute once, use every epoch.
+
+        Args:
+            inputs: As for :meth:`forward`.
+
+        Returns:
+            The tokens that arrive at each coupled stream's first coupling, ``(B, N, D)``, for ``entry=``.
+        """
+        found: dict[str, Tensor] = {}
+        for name, stream in self._start(inputs).items():
+            sent: Tensor | None = None
+            for _ in range(self._entries.get(name, (0, ""))[0]):
+                site = stream.send(sent)  # type: ignore[arg-type]
+                sent = site.run(site.tokens)
+            if name in self._entries:
+                found[name] = stream.send(sent).tokens  # type: ignore[arg-type]
+            stream.close()
+        return found
+
     def adapter_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters of the couplings, in order: what trains, and what is worth sharing."""
         return self.couplings.parameters()
@@ -184,6 +216,21 @@ class LockStep(nn.Module):
         if not streams:
             raise ValueError(f"no input: give at least one of {list(self._openers)}")
         return streams
+
+    def _first_couplings(self) -> dict[str, tuple[int, str]]:
+        """Position and name of each coupled stream's first coupled site."""
+        first: dict[str, tuple[int, str]] = {}
+        for pairing in self.pairings:
+            for stream, name in pairing.items():
+                first.setdefault(stream, ([row.name for row in self.sites[stream]].index(name), name))
+        return first
+
+    def _from_entry(self, stream: str, site: Site, tokens: Tensor) -> Site:
+        _, name = self._entries[stream]
+        if site.name == name:
+            return Site(name, tokens, site.run)
+        # Before the entry nothing is run: what flows there is thrown away, and only its shape matters.
+        return Site(site.name, site.tokens, _skip) if site.name in self._before[stream] else site
 
     def _at_site(self, stream: str, site: Site) -> Site:
         if self.checkpoint and torch.is_grad_enabled():
@@ -219,6 +266,10 @@ class LockStep(nn.Module):
         if unknown:
             raise ValueError(f"no such sites to tap: {unknown}; there are {', '.join(known)}")
         return frozenset(taps)
+
+
+def _skip(tokens: Tensor) -> Tensor:
+    return tokens
 
 
 def _check_arrival(stream: str, expected: str | None, arrived: str | None) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 from _close import assert_close
-from _towers import ToyTower, open_gates, open_toy, residual, toy_avmoe, toy_inputs, toy_pair, toy_stream
+from _towers import FAMILIES, ToyTower, open_gates, open_toy, residual, toy_avmoe, toy_inputs, toy_pair, toy_stream
 from torch import Tensor, nn
 
 import avexperts as ax
@@ -34,12 +34,12 @@ def test_without_couplings_it_is_the_backbones() -> None:
 
 
 def test_a_coupling_sees_the_tokens_from_before_its_sites() -> None:
-    streams, inputs = toy_pair(), toy_inputs()
+    streams, inputs = toy_pair(), {name: x.double() for name, x in toy_inputs().items()}
     coupling = ax.ResidualCoupling({"vision": ax.BottleneckAdapter(16), "audio": ax.BottleneckAdapter(32)})
     coupling.experts["vision"].forward = lambda own, other: own.sum(-1, keepdim=True) + other.mean()
     coupling.experts["audio"].forward = lambda own, other: own * 0 + other.mean()
     pair = {"vision": "blocks.3.mlp", "audio": "blocks.0.mlp"}
-    out = ax.LockStep(streams, [(pair, coupling)], taps=["vision.blocks.3.mlp", "audio.blocks.0.mlp"])(inputs)
+    out = ax.LockStep(streams, [(pair, coupling)], taps=["vision.blocks.3.mlp", "audio.blocks.0.mlp"]).double()(inputs)
     vision, audio = out.taps["vision.blocks.3.mlp"], out.taps["audio.blocks.0.mlp"]
     tower = streams["vision"].backbone
     expected = tower.norm(residual(tower.blocks[3][1], vision) + vision.sum(-1, keepdim=True) + audio.mean())
@@ -222,3 +222,26 @@ def test_a_prefix_is_refused_where_a_site_cannot_take_one() -> None:
     assert not torch.equal(model(it=torch.ones(1, 6, 5)).it, ax.LockStep({"it": stream})(it=torch.ones(1, 6, 5)).it)
     with pytest.raises(ValueError, match=r"Prefixed needs a prefix, which it site 'blocks\.0\.mlp' cannot take"):
         ax.LockStep({"it": stream}, [({"it": "blocks.0.mlp"}, Prefixed())])
+
+
+@pytest.mark.parametrize("family", ["toy", "timm-swinv2", "clap-audio"])
+def test_entry_tokens_stand_for_the_frozen_prefix(family: str) -> None:
+    torch.manual_seed(0)
+    if family == "toy":
+        model, inputs = open_gates(toy_avmoe(pairing=[{"vision": "blocks.2", "audio": "blocks.1"}])), toy_inputs()
+    else:
+        build, size = FAMILIES[family]
+        sizes = {"frame_size": size, "audio_size": size}
+        model = open_gates(ax.methods.avmoe(build(), build(), stages=[1], num_latents=2, **sizes))
+        inputs = {name: torch.randn(2, *size) for name in ("vision", "audio")}
+    calls: list[str] = []
+    for name, module in model.towers.named_modules():
+        module.register_forward_pre_hook(lambda _m, _a, name=name: calls.append(name))
+    plain, called = model(inputs), len(calls)
+    entry = model.entry_tokens(inputs)
+    calls.clear()
+    quick = model(inputs, entry=entry)
+    assert len(calls) < called
+    assert torch.equal(quick.vision, plain.vision)
+    assert torch.equal(quick.audio, plain.audio)
+    assert all(torch.equal(quick.routing[site], probs) for site, probs in plain.routing.items())
