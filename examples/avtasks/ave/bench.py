@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from .dataset import AVEDataset
 from .experiment import couple, token_widths
 from .model import AVEModel
-from .prepare import decode, pool
+from .prepare import decode, enter, pool
 from .settings import Settings
 from .towers import Towers
 
@@ -54,4 +54,12 @@ def prepare(settings: Settings, towers: Towers, splits: dict[str, AVEDataset]) -
     if {"vision", "audio", "frozen"} & set(settings.rows):
         bare.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
         pooled = {split: pool(bare, dataset, split) for split, dataset in clips.items()}
+    if (
+        settings.in_memory
+        and settings.adapters.towers == "frozen"
+        and {"unimodal", "cross", "avmoe"} & set(settings.rows)
+    ):
+        coupled = couple(towers, settings, experts=(1, 1)).eval()  # all adapter rows begin at the same sites
+        coupled.to(next(bare.parameters()).device)
+        clips = {split: enter(coupled, decoded, split) for split, decoded in clips.items()}
     return Bench(settings, towers, token_widths(bare.towers, towers), splits, clips, pooled)

@@ -7,6 +7,8 @@ import avexperts as ax
 from .output import AVEOutput
 from .segment_output import SegmentOutput
 
+STREAMS = ("vision", "audio")
+
 
 class AVEModel(nn.Module):
     """Two towers in lock-step, the mean over their tokens, and a head.
@@ -39,7 +41,8 @@ class AVEModel(nn.Module):
 
         Args:
             batch: ``frames`` ``(clips, segments, 3, H, W)``, and ``waveform`` ``(clips, segments, samples)``
-                or, made from it by the front end before, ``mel`` ``(clips, segments, 1, time, bins)``.
+                or, made from it by the front end before, ``mel`` ``(clips, segments, 1, time, bins)``. With
+                ``vision_entry`` and ``audio_entry``, ``(clips, segments, N, D)``, the frozen prefix is not run.
 
         Returns:
             What the head says, and what the towers did, segments folded into the batch.
@@ -57,7 +60,8 @@ class AVEModel(nn.Module):
             Vision ``(clips, segments, width)``, audio likewise, and what the towers did.
         """
         mel = batch["mel"].flatten(0, 1) if "mel" in batch else self._hear(batch["waveform"])
-        out = self.towers(vision=batch["frames"].flatten(0, 1), audio=mel)
+        entry = {name: batch[f"{name}_entry"].flatten(0, 1) for name in STREAMS if f"{name}_entry" in batch}
+        out = self.towers(vision=batch["frames"].flatten(0, 1), audio=mel, entry=entry or None)
         clips = batch["frames"].shape[:2]
         return out.vision.mean(1).unflatten(0, clips), out.audio.mean(1).unflatten(0, clips), out
 

@@ -17,6 +17,8 @@ from rich.progress import track
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+import avexperts as ax
+
 from .dataset import AVEDataset
 from .model import AVEModel
 from .settings import Settings
@@ -72,7 +74,8 @@ def find_data(settings: Settings) -> tuple[Path, dict[str, object]]:
     name = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:8]
     folder = settings.out / f"data-{name}"
     if not folder.is_dir():
-        assets = AssetFolder(settings.assets) if settings.assets else Procedural(settings.forge.classes)
+        # the first 28 procedural things are those that the small towers were not pre-trained on
+        assets = AssetFolder(settings.assets) if settings.assets else Procedural(28)
         unfinished = folder.with_suffix(".tmp")
         shutil.rmtree(unfinished, ignore_errors=True)
         forge_ave(unfinished, assets, **asdict(settings.forge))
@@ -156,6 +159,28 @@ def pool(model: AVEModel, clips: Dataset, label: str, batch_size: int = 8) -> Te
         for name, value in (("vision", vision), ("audio", audio), ("labels", batch["labels"])):
             fields[name].append(value.cpu())
     return TensorClips(**{name: torch.cat(values) for name, values in fields.items()})
+
+
+@torch.no_grad()
+def enter(towers: ax.LockStep, clips: TensorClips, label: str, batch_size: int = 8) -> TensorClips:
+    """Run the frozen sub-layers before the first adapters over a split once.
+
+    Args:
+        towers: Coupled as the models that will be trained are.
+        clips: Decoded clips.
+        label: Name beside the progress bar.
+        batch_size: Clips at a time.
+
+    Returns:
+        The clips, with ``vision_entry`` and ``audio_entry`` ``(clips, segments, N, D)``.
+    """
+    device = next(towers.parameters()).device
+    found: dict[str, list[torch.Tensor]] = {}
+    for batch in _progress(DataLoader(clips, batch_size), f"up to the adapters over {label}"):
+        inputs = {"vision": batch["frames"].flatten(0, 1).to(device), "audio": batch["mel"].flatten(0, 1).to(device)}
+        for name, tokens in towers.entry_tokens(inputs).items():
+            found.setdefault(f"{name}_entry", []).append(tokens.unflatten(0, batch["labels"].shape[:2]).cpu())
+    return TensorClips(**clips.fields, **{name: torch.cat(parts) for name, parts in found.items()})
 
 
 def _progress(steps: Iterable, label: str) -> Iterable:

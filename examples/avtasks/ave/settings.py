@@ -19,8 +19,11 @@ class ForgeSettings:
         clips: Clips of 10 s to train, validate and test.
         classes: Number of event classes.
         seed: Of everything that is drawn; the same for all training seeds.
-        objects: Things in view at a time.
-        sounds: Things heard at a time.
+        objects: Things of event classes in view at a time.
+        sounds: Things of event classes heard at a time.
+        clutter: Further things in view, of no event class.
+        murmur: Further things heard, of no event class.
+        others: How many things clutter and murmur are drawn from.
         object_sizes: Smallest and largest object in pixels.
         views: Pictures drawn of each class and split.
         takes: Recordings of 10 s made of each class and split.
@@ -33,14 +36,17 @@ class ForgeSettings:
         telephone: Let only 300 to 3400 Hz pass.
     """
 
-    clips: tuple[int, int, int] = (600, 120, 160)
+    clips: tuple[int, int, int] = (600, 120, 200)
     classes: int = 10
     seed: int = 0
-    objects: int = 3
+    objects: int = 2
     sounds: int = 2
+    clutter: int = 0
+    murmur: int = 0
+    others: int = 18
     object_sizes: tuple[int, int] = (20, 28)
-    views: int = 60
-    takes: int = 8
+    views: int = 100
+    takes: int = 12
     full: float = 0.25
     level_spread: float = 4.0
     sound_noise: float = -25.0
@@ -99,19 +105,19 @@ class AdapterSettings:
         gate_lr: Learning rate of the gates; 0 takes the recipe's.
     """
 
-    num_latents: int = 8
+    num_latents: int = 4
     reduction: int = 4
     groups: int = 2
     batch_norm: bool = False
     gate_init: float = 0.0
-    latent_gate_init: float = 1.0
-    latent_init: Literal["uniform", "normal", "zeros"] = "normal"
+    latent_gate_init: float = 0.5
+    latent_init: Literal["uniform", "normal", "zeros"] = "uniform"
     latent_scale: float = 0.0
     unimodal_activation: Literal["relu", "gelu", "none"] = "relu"
     router_hidden: tuple[int, ...] = (16,)
     pairing: Literal["last_of_group", "even"] = "last_of_group"
     skip_every: int = 0
-    stages: tuple[int, ...] = (1, 2)
+    stages: tuple[int, ...] = (2,)
     towers: Literal["frozen", "frozen-train"] = "frozen"
     checkpoint: bool = False
     head_lr: float = 1e-3
@@ -171,8 +177,8 @@ class Settings:
     forge: ForgeSettings = field(default_factory=ForgeSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
     adapters: AdapterSettings = field(default_factory=AdapterSettings)
-    frozen_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=40, weight_decay=0.02))
-    adapter_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10, lr=2e-3, weight_decay=0.02))
+    frozen_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=20, batch_size=16, weight_decay=0.05))
+    adapter_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=6, lr=3e-3, weight_decay=0.05))
 
 
 _PAPER_RECIPE = Recipe(

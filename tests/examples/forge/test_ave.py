@@ -72,9 +72,9 @@ def test_the_telephone_lets_no_high_sound_pass(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"classes": 10}, "10 event classes asked for, 9 assets given"),
+        ({"classes": 10}, "10 things asked for, events and clutter, 9 assets given"),
         ({"clips": (1, 0, 1)}, "clips must be three counts"),
-        ({"objects": 10}, "objects must be 1 to 9"),
+        ({"objects": 10}, "objects and clutter must be 1 to 9"),
         ({"object_sizes": (20, 65)}, "object_sizes must rise within 1 to 64 pixels"),
     ],
 )

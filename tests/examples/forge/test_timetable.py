@@ -44,3 +44,19 @@ def test_the_place_of_the_event_says_nothing():
 def test_too_few_classes_to_keep_the_streams_apart():
     with pytest.raises(ValueError, match="4 objects and 2 sounds at a time need 8 classes"):
         draw_timetable(np.random.default_rng(0), 7, event=0, objects=4, sounds=2)
+
+
+def test_clutter_is_no_event_and_is_never_both_seen_and_heard() -> None:
+    plan = draw_timetable(np.random.default_rng(0), 10, event=4, objects=3, sounds=2, clutter=4, murmur=2, others=7)
+    assert plan.seen.shape == (10, 7)
+    assert plan.heard.shape == (10, 4)
+    for second, (seen, heard) in enumerate(zip(plan.seen, plan.heard, strict=True)):
+        assert (seen >= 10).sum() == 4
+        assert (heard >= 10).sum() == 2
+        both = set(seen) & set(heard)
+        assert both == ({4} if plan.start <= second < plan.end else set())
+
+
+def test_too_little_clutter_to_draw_from_is_named() -> None:
+    with pytest.raises(ValueError, match="4 cluttering and 2 murmuring things at a time, but only 5"):
+        draw_timetable(np.random.default_rng(0), 10, event=4, objects=3, sounds=2, clutter=4, murmur=2, others=5)
