@@ -69,6 +69,8 @@ def train_row(bench: ave.Bench, key: str, seed: int) -> dict[str, Any]:
     else:
         towers = ave.couple(bench.towers, settings, experiment.experts)
         model = ave.AVEModel(towers, bench.towers.front_end, head)
+        if settings.adapters.converged_head and "frozen" in settings.rows:
+            ave.load_head(model, row_folder(settings, "frozen", seed) / "best.safetensors")
         clips, recipe = bench.clips, settings.adapter_recipe
 
     def accuracy(split: str) -> float:
@@ -81,7 +83,7 @@ def train_row(bench: ave.Bench, key: str, seed: int) -> dict[str, Any]:
         evaluate=lambda model: {"accuracy": accuracy(settings.select_on)},
         recipe=recipe,
         out=folder,
-        groups=ave.parameter_groups(model, settings.adapters, recipe),
+        groups=ave.parameter_groups(model, settings.adapters, recipe) if experiment.experts else None,
         seed=seed,
         resume=settings.resume,
         label=f"{experiment.name}, seed {seed}",

@@ -13,6 +13,7 @@ from .experiment import Experiment as Experiment
 from .experiment import ave_loss as ave_loss
 from .experiment import build_head as build_head
 from .experiment import couple as couple
+from .experiment import load_head as load_head
 from .experiment import parameter_groups as parameter_groups
 from .experiment import predict as predict
 from .head import AVEHead as AVEHead

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from avtasks.training import Recipe
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -109,6 +111,21 @@ def couple(towers: Towers, settings: Settings, experts: tuple[int, int] | None) 
         towers=chosen.towers,
         checkpoint=chosen.checkpoint,
     )
+
+
+def load_head(model: nn.Module, file: Path) -> None:
+    """Give a model the head of another row.
+
+    Args:
+        model: An :class:`AVEModel`.
+        file: Best weights of a finished row with the same head.
+
+    Raises:
+        RuntimeError: The heads differ.
+    """
+    state = load_file(file)
+    head = {name.removeprefix("head."): value for name, value in state.items() if name.startswith("head.")}
+    model.head.load_state_dict(head)
 
 
 def parameter_groups(model: nn.Module, settings: AdapterSettings, recipe: Recipe) -> list[dict[str, Any]]:

@@ -101,6 +101,8 @@ class AdapterSettings:
         stages: Only these stages, from 0; empty means all.
         towers: "frozen-train" lets the frozen towers follow train(), as the papers' programs do.
         checkpoint: Recompute the towers' activations in the backward pass to save memory.
+        converged_head: Begin with the head that the row "frozen towers" ended with, as the paper begins with the
+            head of a converged model.
         head_lr: Learning rate of the head; 0 takes the recipe's.
         gate_lr: Learning rate of the gates; 0 takes the recipe's.
     """
@@ -120,6 +122,7 @@ class AdapterSettings:
     stages: tuple[int, ...] = (2,)
     towers: Literal["frozen", "frozen-train"] = "frozen"
     checkpoint: bool = False
+    converged_head: bool = True
     head_lr: float = 1e-3
     gate_lr: float = 1e-2
 
@@ -221,6 +224,7 @@ PRESETS = {
             router_hidden=(128, 32),
             skip_every=2,
             stages=(),
+            converged_head=False,
             head_lr=0.0,
             gate_lr=0.0,
         ),

@@ -65,7 +65,7 @@ def test_a_smoke_run_leaves_everything_behind(smoke):
     assert found["data"]["forged"]
     for picture in ("segments.png", "routing.png"):
         assert (smoke / picture).read_bytes().startswith(b"\x89PNG")
-    assert json.loads((smoke / "config.json").read_text())["adapters"]["num_latents"] == 8
+    assert json.loads((smoke / "config.json").read_text())["adapters"]["num_latents"] == 4
     assert list((smoke / "rows" / "avmoe-0" / "tensorboard").iterdir())
 
 
