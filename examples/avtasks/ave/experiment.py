@@ -99,6 +99,8 @@ def couple(towers: Towers, settings: Settings, experts: tuple[int, int] | None) 
         reduction=chosen.reduction,
         groups=chosen.groups,
         batch_norm=chosen.batch_norm,
+        post_norm=chosen.post_norm,
+        gate=chosen.gate,
         gate_init=chosen.gate_init,
         latent_gate_init=chosen.latent_gate_init,
         latent_init=chosen.latent_init,

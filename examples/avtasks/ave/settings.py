@@ -90,6 +90,8 @@ class AdapterSettings:
         reduction: Bottleneck reduction.
         groups: Channel groups of the bottlenecks.
         batch_norm: Batch norm in the bottlenecks.
+        post_norm: Layer norm after the bottlenecks.
+        gate: A learned scalar on each expert's output; without it the up-projections start at zero instead.
         gate_init: Where the output gates start; 0 leaves the towers unchanged at first.
         latent_gate_init: Where the gates of the latent attention start.
         latent_init: Start of the latent tokens.
@@ -111,8 +113,10 @@ class AdapterSettings:
     reduction: int = 4
     groups: int = 2
     batch_norm: bool = False
+    post_norm: bool = False
+    gate: bool = False
     gate_init: float = 0.0
-    latent_gate_init: float = 0.5
+    latent_gate_init: float = 1.0
     latent_init: Literal["uniform", "normal", "zeros"] = "uniform"
     latent_scale: float = 0.0
     unimodal_activation: Literal["relu", "gelu", "none"] = "relu"
@@ -123,7 +127,7 @@ class AdapterSettings:
     towers: Literal["frozen", "frozen-train"] = "frozen"
     checkpoint: bool = False
     converged_head: bool = True
-    head_lr: float = 1e-3
+    head_lr: float = 3e-4
     gate_lr: float = 1e-2
 
 
@@ -181,7 +185,7 @@ class Settings:
     head: HeadSettings = field(default_factory=HeadSettings)
     adapters: AdapterSettings = field(default_factory=AdapterSettings)
     frozen_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=20, batch_size=16, weight_decay=0.05))
-    adapter_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=6, lr=3e-3, weight_decay=0.05))
+    adapter_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=6, lr=2e-3, weight_decay=0.05))
 
 
 _PAPER_RECIPE = Recipe(
@@ -216,6 +220,8 @@ PRESETS = {
             reduction=8,
             groups=2,
             batch_norm=True,
+            post_norm=True,
+            gate=True,
             gate_init=0.0,
             latent_gate_init=0.0,
             latent_init="uniform",

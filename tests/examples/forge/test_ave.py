@@ -42,7 +42,7 @@ def test_it_says_what_is_forged_and_how(forged):
     record = json.loads((forged / "forge.json").read_text())
     assert record["real"] == []
     assert len(record["forged"]) == 4 + 9
-    assert record["settings"]["objects"] == 3
+    assert record["settings"]["objects"] == 2
 
 
 def test_the_same_seed_forges_the_same_bytes(forged, tmp_path):
