@@ -80,8 +80,7 @@ class Family(NamedTuple):
 
 
 def _transformers(kind: str, **config) -> nn.Module:
-    import transformers
-
+    transformers = pytest.importorskip("transformers")
     return getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")(**config))
 
 
