@@ -5,6 +5,7 @@ from avexperts.adapters._dual_guided_adapter import DualGuidedAdapter as DualGui
 from avexperts.adapters._dual_guided_adapter import DualGuidedOutput as DualGuidedOutput
 from avexperts.adapters._latent_cross_adapter import LatentCrossAdapter as LatentCrossAdapter
 from avexperts.adapters._latent_exchange import LatentExchange as LatentExchange
+from avexperts.adapters._merge_adapters import merge_adapters as merge_adapters
 from avexperts.adapters._token_resampler import TokenResampler as TokenResampler
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "LatentCrossAdapter",
     "LatentExchange",
     "TokenResampler",
+    "merge_adapters",
 ]

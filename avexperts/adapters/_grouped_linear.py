@@ -9,7 +9,12 @@ from avexperts import ops
 
 
 class GroupedLinear(nn.Module):
-    """Linear map without bias in ``groups`` independent channel groups; see :func:`avexperts.ops.grouped_linear`."""
+    """Linear map in ``groups`` independent channel groups; see :func:`avexperts.ops.grouped_linear`.
+
+    It has no bias, until :func:`merge_adapters` gives it one.
+    """
+
+    bias: nn.Parameter | None
 
     def __init__(self, in_dim: int, out_dim: int, groups: int = 1) -> None:
         super().__init__()
@@ -17,6 +22,7 @@ class GroupedLinear(nn.Module):
             raise ValueError(f"groups={groups} must divide both {in_dim} input and {out_dim} output channels")
         self.groups = groups
         self.weight = nn.Parameter(torch.empty(out_dim, in_dim // groups))
+        self.register_parameter("bias", None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -25,7 +31,7 @@ class GroupedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., in_dim)`` to ``(..., out_dim)``."""
-        return ops.grouped_linear(x, self.weight, self.groups)
+        return ops.grouped_linear(x, self.weight, self.groups, self.bias)
 
     def extra_repr(self) -> str:
         """Show the sizes in ``repr``."""
