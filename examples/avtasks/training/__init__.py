@@ -4,11 +4,13 @@ from .config_file import keep_config as keep_config
 from .epoch_sampler import EpochSampler as EpochSampler
 from .fit import fit as fit
 from .fitted import Fitted as Fitted
+from .over_clips import over_clips as over_clips
 from .random_state import random_state as random_state
 from .random_state import restore_random_state as restore_random_state
 from .random_state import seed_everything as seed_everything
 from .recipe import Recipe as Recipe
 from .schedule import learning_rate_factor as learning_rate_factor
+from .seeded_clips import SeededClips as SeededClips
 from .tensor_clips import TensorClips as TensorClips
 from .trainable_state import load_trainable_state as load_trainable_state
 from .trainable_state import trainable_state as trainable_state

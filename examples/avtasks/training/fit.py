@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +37,19 @@ def fit(
     """Train a model, evaluate it after each epoch, and leave it with its best weights.
 
     Killed at any moment, it goes on with ``resume`` from the last checkpoint in ``out``: model, optimizer,
-    random state and place in the epoch are as they were.
+    random state and place in the epoch are as they were, and so is all that follows. Launched by ``torchrun`` or
+    ``accelerate launch``, several processes share every batch, and train what one would.
 
     Args:
-        model: Parameters that take gradients are trained; it is moved to the accelerator's device.
-        train: Training clips; each a dictionary of tensors.
-        loss: Gives the terms of the loss of one batch; their sum is trained.
-        evaluate: Scores the model, in percent or such, on the split that weights are selected on.
+        model: Parameters that take gradients are trained; it is moved to the accelerator's device. With
+            ``recipe.parallel="fsdp"`` it stays sharded; ``best.safetensors`` in ``out`` holds whole weights.
+        train: Training clips; each a dictionary of tensors. What it draws at random depends on seed, epoch and
+            clip alone.
+        loss: Gives the terms of the loss of one batch, each a mean over its clips; their sum is trained.
+        evaluate: Scores the model, in percent or such, on the split that weights are selected on. Every process
+            calls it, equally often the model inside it; the main one's scores count. See :func:`over_clips`.
         recipe: How to train.
-        out: Folder for checkpoints, the best weights and the TensorBoard log.
+        out: Folder for checkpoints, the best weights and the TensorBoard log, the same one for all processes.
         select: The score that is to be highest.
         groups: Parameter groups with learning rates of their own; by default all trainable parameters in one.
         seed: Of the order of the clips; seed weights and dropout before the model is built.
@@ -57,7 +61,7 @@ def fit(
 
     Raises:
         FloatingPointError: The loss is no longer finite; the terms are named.
-        ValueError: Nothing is trainable, or no checkpoint can be read.
+        ValueError: Nothing is trainable, no checkpoint can be read, or the recipe does not fit the launch.
 
     Example:
         >>> import tempfile
@@ -73,35 +77,29 @@ def fit(
         >>> fitted.epochs
         2
     """
-    out = Path(out)
-    run = TrainingRun(model, train, recipe, out, groups, seed)
-    if resume:
-        run.restore()
-    else:
-        run.checkpoints.clear()
-    accelerator, writer = run.accelerator, SummaryWriter(str(out / "tensorboard"), purge_step=run.step)
-    console = Console(stderr=True)
+    run = TrainingRun(model, train, recipe, Path(out), groups, seed)
+    run.start(resume)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    with bar, closing(writer):
+    console, main = Console(stderr=True), run.accelerator.is_main_process
+    bar = Progress(*columns, console=console, transient=True, disable=not (main and console.is_terminal))
+    with bar, _log_of(run) as log:
         task = bar.add_task(label, total=recipe.epochs * run.batches_per_epoch)
         while run.epoch < recipe.epochs and not run.out_of_patience():
             model.train()
             for batch in run.rest_of_epoch():
-                with accelerator.accumulate(run.model):
+                with run.accumulation():
                     terms = loss(run.model, batch)
                     total = _finite_sum(terms, run)
-                    # accelerate divides by the number of passes; multiplying first gives plain sums
-                    accelerator.backward(total * recipe.accumulate if recipe.sum_gradients else total)
+                    run.accelerator.backward(total * run.weight())
+                if run.window_ends():
                     run.optimizer_step()
+                    log("train", terms | {"total": total})
                 run.after_batch()
                 bar.update(task, completed=run.epoch * run.batches_per_epoch + run.batch)
-                if accelerator.sync_gradients:
-                    _log(writer, run, "train", terms | {"total": total})
-            model.eval()
+            run.before_scores()
             with torch.no_grad():
                 run.after_epoch(evaluate(model), select)
-            _log(writer, run, "val", run.history[-1])
+            log("val", run.history[-1])
             bar.update(task, description=f"{label}: {select} {run.history[-1][select]:.1f}")
     return run.finish()
 
@@ -115,7 +113,15 @@ def _finite_sum(terms: dict[str, Tensor], run: TrainingRun) -> Tensor:
     return total
 
 
-def _log(writer: SummaryWriter, run: TrainingRun, where: str, values: dict[str, Any]) -> None:
-    if run.accelerator.is_main_process:
-        for name, value in values.items():
-            writer.add_scalar(f"{where}/{name}", torch.as_tensor(value).item(), run.step)
+@contextmanager
+def _log_of(run: TrainingRun) -> Iterator[Callable[[str, dict[str, Any]], None]]:
+    if not run.accelerator.is_main_process:
+        yield lambda where, values: None
+        return
+    with closing(SummaryWriter(str(run.out / "tensorboard"), purge_step=run.step)) as writer:
+
+        def log(where: str, values: dict[str, Any]) -> None:
+            for name, value in values.items():
+                writer.add_scalar(f"{where}/{name}", torch.as_tensor(value).item(), run.step)
+
+        yield log

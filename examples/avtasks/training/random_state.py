@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,8 +29,48 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def derived_seed(*numbers: int) -> int:
+    """Mix whole numbers into a seed of 63 bits.
+
+    Args:
+        *numbers: From 0, e.g. seed, epoch and clip.
+
+    Example:
+        >>> derived_seed(0, 1) == derived_seed(0, 1), derived_seed(0, 1) == derived_seed(1, 0)
+        (True, False)
+    """
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+@contextmanager
+def own_randomness(*numbers: int) -> Iterator[None]:
+    """Within this context the CPU's generators are seeded by some numbers; after it they are as before.
+
+    Args:
+        *numbers: From 0, e.g. seed, epoch and clip.
+
+    Example:
+        >>> before = torch.get_rng_state()
+        >>> with own_randomness(0, 1):
+        ...     first = torch.rand(())
+        >>> bool((torch.get_rng_state() == before).all())
+        True
+    """
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    seed = derived_seed(*numbers)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs too
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
+
+
 def random_state() -> dict[str, Any]:
-    """State of all generators, made of numbers, lists and tensors only.
+    """State of this process's generators, made of numbers, lists and tensors only.
 
     Example:
         >>> sorted(random_state())
@@ -39,7 +81,7 @@ def random_state() -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *rest),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
 
 
@@ -60,5 +102,5 @@ def restore_random_state(state: dict[str, Any]) -> None:
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

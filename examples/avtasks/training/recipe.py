@@ -10,10 +10,10 @@ class Recipe:
 
     Attributes:
         epochs: Passes over the training clips.
-        batch_size: Clips in one forward pass of one process.
+        batch_size: Clips in one forward pass, of all processes together.
         accumulate: Forward passes per optimizer step.
         sum_gradients: Add up the gradients of accumulated passes, as the papers' programs do, instead of
-            averaging.
+            averaging over their clips.
         optimizer: Which optimizer.
         lr: Learning rate.
         weight_decay: Weight decay.
@@ -25,9 +25,11 @@ class Recipe:
         clip_norm: Largest gradient norm; 0 does not clip.
         patience: Stop after that many epochs without a better score; 0 never stops early.
         precision: Arithmetic of the forward pass.
+        parallel: What several processes do with what is trainable: each holds all of it, and gradients are averaged
+            ("ddp"); or each holds a share of weights, gradients and moments ("fsdp").
         save_every: Optimizer steps between checkpoints within an epoch; 0 saves at the ends of epochs only.
         keep: Checkpoints kept.
-        workers: Processes that read clips.
+        workers: Further processes that read clips, for each process that trains.
 
     Example:
         >>> Recipe(epochs=3).batch_size
@@ -48,6 +50,7 @@ class Recipe:
     clip_norm: float = 0.0
     patience: int = 0
     precision: Literal["no", "bf16", "fp16"] = "no"
+    parallel: Literal["ddp", "fsdp"] = "ddp"
     save_every: int = 0
     keep: int = 2
     workers: int = 0

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from .whole_state import shard_like, whole
+
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:
     """Copy what training can change, on the CPU.
 
     Args:
-        model: Frozen parameters are those that take no gradient.
+        model: Frozen parameters are those that take no gradient. Where its weights are sharded over processes, all
+            of them have to call this, and all get whole weights.
 
     Returns:
         Copies by state-dict name.
@@ -20,14 +23,14 @@ def trainable_state(model: nn.Module) -> dict[str, Tensor]:
         ['1.weight', '1.bias']
     """
     frozen = _frozen(model)
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items() if name not in frozen}
+    return {name: whole(value) for name, value in model.state_dict().items() if name not in frozen}
 
 
 def load_trainable_state(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Put a copy back.
 
     Args:
-        model: Built as the one the copy was taken of.
+        model: Built as the one the copy was taken of; sharded or not.
         state: From :func:`trainable_state`.
 
     Raises:
@@ -37,11 +40,12 @@ def load_trainable_state(model: nn.Module, state: dict[str, Tensor]) -> None:
         >>> model = nn.Linear(2, 2)
         >>> load_trainable_state(model, trainable_state(model))
     """
-    expected = model.state_dict().keys() - _frozen(model)
+    there = model.state_dict()
+    expected = there.keys() - _frozen(model)
     if expected != state.keys():
         missing, unknown = sorted(expected - state.keys()), sorted(state.keys() - expected)
         raise KeyError(f"saved with other settings; missing: {missing[:5] or 'none'}, unknown: {unknown[:5] or 'none'}")
-    model.load_state_dict(state, strict=False)
+    model.load_state_dict({name: shard_like(value, there[name]) for name, value in state.items()}, strict=False)
 
 
 def _frozen(model: nn.Module) -> set[str]:

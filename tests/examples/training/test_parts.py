@@ -1,35 +1,80 @@
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from avtasks.training import (
     Checkpoints,
     EpochSampler,
     Recipe,
+    SeededClips,
     TensorClips,
     learning_rate_factor,
+    over_clips,
     write_atomically,
 )
+from torch.utils.data import Dataset
+
+
+def flat(batches):
+    return [place for batch in batches for place in batch]
 
 
 def test_order_depends_on_seed_and_epoch_alone():
-    sampler = EpochSampler(50, seed=1)
+    sampler = EpochSampler(50, batch_size=8, seed=1)
     first = list(sampler)
-    assert sorted(first) == list(range(50))
+    assert sorted(flat(first)) == [(0, clip) for clip in range(50)]
+    assert [len(batch) for batch in first] == [8, 8, 8, 8, 8, 8, 2]
     torch.manual_seed(123)
     sampler.seek(1)
     second = list(sampler)
-    assert second != first
-    assert list(EpochSampler(50, seed=2)) != first
-    sampler.seek(0, position=30)
-    assert list(sampler) == first[30:]
-    assert len(sampler) == 20
+    assert flat(second)[0][0] == 1
+    assert [clip for _, clip in flat(second)] != [clip for _, clip in flat(first)]
+    assert list(EpochSampler(50, batch_size=8, seed=2)) != first
+    sampler.seek(0, batch=3)
+    assert list(sampler) == first[3:]
+    assert len(sampler) == 4
 
 
 def test_order_draws_nothing_from_the_global_generator():
     before = torch.get_rng_state()
     list(EpochSampler(50, seed=1))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_share_every_batch(processes):
+    whole = list(EpochSampler(22, batch_size=7))
+    samplers = [EpochSampler(22, batch_size=7, process=p, processes=processes) for p in range(processes)]
+    for number, (batch, *shares) in enumerate(zip(whole, *samplers, strict=True)):
+        own = [sampler.own_clips(number) for sampler in samplers]
+        assert sum(own) == samplers[0].clips(number) == len(batch)
+        assert sorted(flat(share[:n] for share, n in zip(shares, own, strict=True))) == sorted(batch)
+        assert all(shares)  # none may miss a step
+    assert samplers[1].own_clips(3) == 0  # the last batch holds one clip
+
+
+def test_a_batch_smaller_than_the_processes():
+    with pytest.raises(ValueError, match="batch_size counts the clips of all processes together: 2 cannot be split"):
+        EpochSampler(10, batch_size=2, processes=4)
+
+
+def test_augmentation_depends_on_seed_epoch_and_clip_alone():
+    class Draws(Dataset):
+        def __getitem__(self, index):
+            return random.random(), float(np.random.rand()), torch.rand(()).item()
+
+    clips = SeededClips(Draws(), seed=0)
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    first = clips[1, 2]
+    assert clips[1, 2] == first
+    for other in (clips[2, 1], clips[1, 3], SeededClips(Draws(), seed=1)[1, 2]):
+        assert not set(other) & set(first)
+    after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    assert before[:2] == after[:2]
+    assert torch.equal(before[2], after[2])
 
 
 def test_schedules():
@@ -51,6 +96,7 @@ def test_a_torn_write_leaves_the_old_file(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_atomically(file, torn)
     assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_only_the_last_checkpoints_stay_and_a_torn_one_is_passed_over(tmp_path, capsys):
@@ -68,6 +114,25 @@ def test_only_the_last_checkpoints_stay_and_a_torn_one_is_passed_over(tmp_path, 
         checkpoints.latest()
 
 
+def test_a_checkpoint_that_cannot_be_read_outlives_no_newer_one(tmp_path, capsys):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(1, {"step": 1})
+    (tmp_path / "step_00000010.pt").write_bytes(b"torn")
+    assert checkpoints.latest() == {"step": 1}
+    checkpoints.save(2, {"step": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000002.pt"]
+
+
+def test_what_killed_saves_left_is_cleaned_up(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    (tmp_path / "step_00000001.pt.tmp").write_bytes(b"half")
+    checkpoints.save(2, {"step": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000002.pt"]
+    (tmp_path / "step_00000003.pt.tmp").write_bytes(b"half")
+    checkpoints.clear()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_checkpoint_is_never_unpickled(tmp_path):
     torch.save({"step": 1, "model": torch.nn.Linear(1, 1)}, tmp_path / "step_00000001.pt")
     with pytest.raises(ValueError, match="none of 1 checkpoints can be read"):
@@ -82,3 +147,9 @@ def test_fields_of_unequal_length():
 def test_an_empty_dataset():
     with pytest.raises(ValueError, match="nothing to sample from"):
         EpochSampler(0)
+
+
+def test_answers_about_clips_come_in_their_order():
+    clips = TensorClips(x=torch.arange(5.0))
+    found = over_clips(clips, lambda batch: {"segments": batch["x"].repeat_interleave(2)}, batch_size=2)
+    assert found["segments"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
