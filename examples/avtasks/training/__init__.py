@@ -5,6 +5,7 @@ from .epoch_sampler import EpochSampler as EpochSampler
 from .fit import fit as fit
 from .fitted import Fitted as Fitted
 from .over_clips import over_clips as over_clips
+from .processes import processes as processes
 from .random_state import random_state as random_state
 from .random_state import restore_random_state as restore_random_state
 from .random_state import seed_everything as seed_everything

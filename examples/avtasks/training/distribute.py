@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
@@ -12,6 +12,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from .processes import processes
 from .recipe import Recipe
 
 WRAPPING_LAUNCHES = ("DEEPSPEED", "FSDP", "MEGATRON_LM")
@@ -30,8 +31,8 @@ def start_accelerator(recipe: Recipe) -> Accelerator:
         >>> start_accelerator(Recipe()).num_processes
         1
     """
-    state = PartialState()
-    if recipe.precision == "fp16" and state.device.type == "cpu":
+    device = processes().device  # asked first: it tells accelerate whether there is a GPU
+    if recipe.precision == "fp16" and device.type == "cpu":
         raise ValueError("precision 'fp16' needs a GPU; on a CPU take 'bf16' or 'no'")
     if recipe.precision == "fp16" and recipe.parallel == "fsdp":
         raise ValueError("precision 'fp16' is not made for sharded weights (parallel 'fsdp'); take 'bf16'")

@@ -26,7 +26,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         >>> sampler = EpochSampler(5, batch_size=2, seed=0)
         >>> first = list(sampler)
         >>> first
-        [[(0, 4), (0, 1)], [(0, 2), (0, 0)], [(0, 3)]]
+        [[(0, 4), (0, 0)], [(0, 1), (0, 3)], [(0, 2)]]
         >>> sampler.seek(0, batch=1)
         >>> list(sampler) == first[1:]
         True

@@ -3,10 +3,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import gather, send_to_device
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
+
+from .processes import processes
 
 
 @torch.no_grad()
@@ -34,7 +35,7 @@ def over_clips(
         >>> over_clips(TensorClips(x=torch.arange(3)), lambda batch: {"double": 2 * batch["x"]}, batch_size=2)
         {'double': tensor([0, 2, 4])}
     """
-    state, total = PartialState(), len(clips)
+    state, total = processes(), len(clips)
     # process r has clips r, r + processes, ...; the last clip stands in where a share is one short
     starts = range(0, total, state.num_processes)
     share = [min(start + state.process_index, total - 1) for start in starts]
