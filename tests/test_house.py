@@ -14,7 +14,7 @@ import avexperts
 
 ROOT = Path(__file__).parents[1]
 # Each room may import from the rooms after it.
-ROOMS = ["methods", "checkpoints", "streams", "experts", "adapters", "routing", "ops"]
+ROOMS = ["checkpoints", "methods", "streams", "experts", "adapters", "routing", "ops"]
 SURFACE = Path(__file__).with_name("api_surface.json")
 
 

@@ -8,10 +8,12 @@ from torch import nn
 from avexperts.adapters import BottleneckAdapter, LatentCrossAdapter, TokenResampler
 from avexperts.experts import AdapterMoE
 from avexperts.methods._assemble import assemble
+from avexperts.methods._remembered import remembered
 from avexperts.routing import SoftRouter
 from avexperts.streams import LockStep, SiteInfo, Stream
 
 
+@remembered
 def avmoe(
     vision: nn.Module | Stream,
     audio: nn.Module | Stream,

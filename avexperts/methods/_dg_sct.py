@@ -7,9 +7,11 @@ from torch import nn
 
 from avexperts.adapters import DualGuidedAdapter, TokenResampler
 from avexperts.methods._assemble import assemble
+from avexperts.methods._remembered import remembered
 from avexperts.streams import LockStep, SiteInfo, Stream
 
 
+@remembered
 def dg_sct(
     vision: nn.Module | Stream,
     audio: nn.Module | Stream,
@@ -27,7 +29,7 @@ def dg_sct(
     parts: Sequence[int] | None = None,
     granularity: Mapping[str, str] | None = None,
     towers: Literal["frozen", "frozen-train", "trainable"] = "frozen",
-    checkpoint: bool = False,
+    checkpoint: Literal["towers", "couplings", "all"] | None = None,
     taps: Sequence[str] = (),
     **bottleneck: Any,
 ) -> LockStep:

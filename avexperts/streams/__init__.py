@@ -1,5 +1,6 @@
 """Opening backbones: where something may be added, and driving several of them together."""
 
+from avexperts.streams._coupling_set import CouplingSet as CouplingSet
 from avexperts.streams._freeze import freeze as freeze
 from avexperts.streams._htsat_front_end import HTSATFrontEnd as HTSATFrontEnd
 from avexperts.streams._lockstep import LockStep as LockStep
@@ -14,6 +15,7 @@ from avexperts.streams._stream import SiteInfo as SiteInfo
 from avexperts.streams._stream import Stream as Stream
 
 __all__ = [
+    "CouplingSet",
     "HTSATFrontEnd",
     "LockStep",
     "LockStepGraphBreak",

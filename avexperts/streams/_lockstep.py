@@ -1,23 +1,25 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as run_checkpointed
 
+from avexperts.streams._coupling_set import CouplingSet
 from avexperts.streams._freeze import freeze
 from avexperts.streams._lockstep_graph_break import LockStepGraphBreak
 from avexperts.streams._lockstep_output import LockStepOutput
-from avexperts.streams._plan import make_plan
+from avexperts.streams._meeting import Rows, run_meeting
+from avexperts.streams._named_adapters import AdapterChoice, NamedAdapters
+from avexperts.streams._plan import Meeting, Plan
+from avexperts.streams._recompute import recomputed
 from avexperts.streams._site import Site
 from avexperts.streams._stream import Stream, Tokens
 
 
-class LockStep(nn.Module):
+class LockStep(NamedAdapters):
     """Drive two or more backbones together and let them exchange tokens where their sites are coupled.
 
     Each stream is a generator. It runs alone from site to site; where sites are coupled the streams wait for each
@@ -33,7 +35,10 @@ class LockStep(nn.Module):
         taps: Sites whose arriving tokens are returned too, as ``"STREAM.SITE"``.
         towers: ``"frozen"`` (no gradients, always in eval mode), ``"frozen-train"`` (no gradients, but they follow
             ``train()``, as in the papers' programs: dropout acts and running statistics drift), or ``"trainable"``.
-        checkpoint: Recompute the backbones' sub-layers in the backward pass instead of keeping their activations.
+        checkpoint: What is recomputed in the backward pass instead of keeping its activations: ``"towers"`` (each
+            sub-layer of the backbones), ``"couplings"`` (each coupling with the sub-layers it runs), or ``"all"``.
+
+    The couplings become the adapter ``"default"``; more can be added under other names.
 
     Raises:
         ValueError: Unknown names, couplings out of run order, or a prefix at a site that takes none.
@@ -63,48 +68,48 @@ class LockStep(nn.Module):
         *,
         taps: Sequence[str] = (),
         towers: Literal["frozen", "frozen-train", "trainable"] = "frozen",
-        checkpoint: bool = False,
+        checkpoint: Literal["towers", "couplings", "all"] | None = None,
     ) -> None:
-        super().__init__()
         if towers not in ("frozen", "frozen-train", "trainable"):
             raise ValueError(f"towers is 'frozen', 'frozen-train' or 'trainable', got {towers!r}")
+        if checkpoint not in (None, "towers", "couplings", "all"):
+            raise ValueError(f"checkpoint is None, 'towers', 'couplings' or 'all', got {checkpoint!r}")
         untraced = [name for name, stream in streams.items() if not stream.sites]
         if untraced or not streams:
             raise ValueError(f"streams without a site table: {untraced}; use open_backbone(model, example)")
-        self.sites = {name: stream.sites for name, stream in streams.items()}
+        super().__init__({name: stream.sites for name, stream in streams.items()}, CouplingSet(couplings))
         self.towers = nn.ModuleDict({name: stream.backbone for name, stream in streams.items()})
-        self.couplings = nn.ModuleList(module for _, module in couplings)
-        self.pairings = [dict(pairing) for pairing, _ in couplings]
+        self.towers_mode = towers
+        self.opened = {name: {"input_size": s.input_size, "options": dict(s.options)} for name, s in streams.items()}
         self.checkpoint = checkpoint
         self._openers = {name: partial(stream.opener, **stream.options) for name, stream in streams.items()}
-        self._plan = make_plan(self.sites, self.pairings)
-        self._plan_without_couplings = make_plan(self.sites, ())
-        self._adapters_enabled = True
-        self._towers_follow_train = towers != "frozen"
-        self._entries = self._first_couplings()
-        self._before = {
-            stream: frozenset(row.name for row in self.sites[stream][:position])
-            for stream, (position, _) in self._entries.items()
-        }
-        self._check_prefixes()
         self._taps = self._check_taps(taps)
         if towers != "trainable":
             freeze(self.towers)
         self.train(self.training)
 
     def __call__(
-        self, inputs: Mapping[str, Any] | None = None, /, *, entry: Mapping[str, Tensor] | None = None, **streams: Any
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        /,
+        *,
+        entry: Mapping[str, Tensor] | None = None,
+        adapters: AdapterChoice = None,
+        **streams: Any,
     ) -> LockStepOutput:
         """Run all streams; see :meth:`forward`. Inputs go by keyword, ``model(vision=...)``, or in a dict."""
         given = streams if inputs is None else inputs
         if self._compiled_call_impl is None:
-            return super().__call__(given, entry)
+            return super().__call__(given, entry, adapters)
+        self._choose(adapters)  # a plan that is new is made outside of the graph
         try:
-            return super().__call__(given, entry)
+            return super().__call__(given, entry, adapters)
         except torch._dynamo.exc.TorchDynamoException as error:
             raise LockStepGraphBreak(str(error).strip().partition("\n")[0] or type(error).__name__) from error
 
-    def forward(self, inputs: Mapping[str, Any], entry: Mapping[str, Tensor] | None = None) -> LockStepOutput:
+    def forward(
+        self, inputs: Mapping[str, Any], entry: Mapping[str, Tensor] | None = None, adapters: AdapterChoice = None
+    ) -> LockStepOutput:
         """Run all streams to their ends.
 
         Args:
@@ -112,39 +117,46 @@ class LockStep(nn.Module):
                 None is absent: couplings get None in its place. Batch sizes of coupled streams are equal.
             entry: What :meth:`entry_tokens` gave for these inputs. The frozen sub-layers before the first coupling
                 are then not run again.
+            adapters: Name of the adapter to use instead of the active one, or one name per sample (None for the bare
+                towers). Rows of different adapters share the pass except where they are coupled; their readings are
+                then under ``"ADAPTER/STREAM.SITE"``.
 
         Returns:
             :class:`LockStepOutput`.
 
         Raises:
-            ValueError: No stream, or an unknown one.
+            ValueError: No stream, or an unknown one; an unknown adapter, or adapters that cannot share a pass;
+                ``entry`` was made for other sites.
         """
+        plan, rows = self._choose(adapters)
         streams = self._start(inputs)
         sent: dict[str, Tensor | None] = dict.fromkeys(streams)
         out = LockStepOutput({})
         waiting: list[Site | None] = []
         # One loop advances everything: if a graph break hits, the whole frame runs eagerly, with equal results.
-        for stream, expected, coupling, fires in self._plan if self._adapters_enabled else self._plan_without_couplings:
+        for stream, expected, meeting, fires in plan.stops:
             site: Site | None = None
             if stream in streams:
                 if not hasattr(streams[stream], "send"):
                     raise LockStepGraphBreak(f"a graph break consumed the running stream {stream!r}")
                 try:
-                    site = self._at_site(stream, streams[stream].send(sent[stream]))  # type: ignore[arg-type]
+                    site = streams[stream].send(sent[stream])  # type: ignore[arg-type]
                 except StopIteration as stop:
                     out.tokens[stream] = stop.args[0]
                 _check_arrival(stream, expected, None if site is None else site.name)
-            if site is not None and entry is not None and stream in self._entries:
-                site = self._from_entry(stream, site, entry[stream])
+            if site is not None and entry is not None:
+                site = _from_entry(plan, stream, site, entry)
             if site is not None and stream + "." + site.name in self._taps:
                 out.taps[stream + "." + site.name] = site.tokens
-            if coupling is None:
+            if site is not None and (self.checkpoint == "towers" or (self.checkpoint == "all" and meeting is None)):
+                site = Site(site.name, site.tokens, recomputed(site.run))
+            if meeting is None:
                 if site is not None:
                     sent[stream] = site.run(site.tokens)
                 continue
             waiting.append(site)
             if fires:
-                sent.update(self._couple(coupling, waiting, out))
+                sent.update(self._meet(plan.meetings[meeting], waiting, rows, out))
                 waiting = []
         return out
 
@@ -166,43 +178,30 @@ class LockStep(nn.Module):
     def train(self, mode: bool = True) -> LockStep:
         """Set the training mode; frozen towers stay in eval mode unless built with ``towers="frozen-train"``."""
         super().train(mode)
-        if not self._towers_follow_train:
+        if self.towers_mode == "frozen":
             self.towers.eval()
         return self
 
-    @contextmanager
-    def disable_adapters(self) -> Iterator[None]:
-        """Within this context the model is its bare towers, bit for bit."""
-        before, self._adapters_enabled = self._adapters_enabled, False
-        try:
-            yield
-        finally:
-            self._adapters_enabled = before
-
     @torch.no_grad()
     def entry_tokens(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Run the towers up to their first couplings, where nothing trains: compute once, use every epoch.
+        """Run the towers up to the active adapter's first couplings, where nothing trains: once for all epochs.
 
         Args:
             inputs: As for :meth:`forward`.
 
         Returns:
-            The tokens that arrive at each coupled stream's first coupling, ``(B, N, D)``, for ``entry=``.
+            The tokens that arrive at each stream's first coupling, ``(B, N, D)``, by ``"STREAM.SITE"``, for ``entry=``.
         """
         found: dict[str, Tensor] = {}
+        entries = self._choose(None)[0].entries
         for name, stream in self._start(inputs).items():
-            sent: Tensor | None = None
-            for _ in range(self._entries.get(name, (0, ""))[0]):
-                site = stream.send(sent)  # type: ignore[arg-type]
-                sent = site.run(site.tokens)
-            if name in self._entries:
-                found[name] = stream.send(sent).tokens  # type: ignore[arg-type]
+            site = stream.send(None)  # type: ignore[arg-type]
+            while name in entries and site.name != entries[name]:
+                site = stream.send(site.run(site.tokens))
+            if name in entries:
+                found[f"{name}.{site.name}"] = site.tokens
             stream.close()
         return found
-
-    def adapter_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the parameters of the couplings, in order: what trains, and what is worth sharing."""
-        return self.couplings.parameters()
 
     def _start(self, inputs: Mapping[str, Any]) -> dict[str, Tokens]:
         unknown = [name for name in inputs if name not in self._openers]
@@ -217,48 +216,19 @@ class LockStep(nn.Module):
             raise ValueError(f"no input: give at least one of {list(self._openers)}")
         return streams
 
-    def _first_couplings(self) -> dict[str, tuple[int, str]]:
-        """Position and name of each coupled stream's first coupled site."""
-        first: dict[str, tuple[int, str]] = {}
-        for pairing in self.pairings:
-            for stream, name in pairing.items():
-                first.setdefault(stream, ([row.name for row in self.sites[stream]].index(name), name))
-        return first
-
-    def _from_entry(self, stream: str, site: Site, tokens: Tensor) -> Site:
-        _, name = self._entries[stream]
-        if site.name == name:
-            return Site(name, tokens, site.run)
-        # Before the entry nothing is run: what flows there is thrown away, and only its shape matters.
-        return Site(site.name, site.tokens, _skip) if site.name in self._before[stream] else site
-
-    def _at_site(self, stream: str, site: Site) -> Site:
-        if self.checkpoint and torch.is_grad_enabled():
-            return Site(site.name, site.tokens, partial(run_checkpointed, site.run, use_reentrant=False))
-        return site
-
-    def _couple(self, index: int, sites: list[Site | None], out: LockStepOutput) -> dict[str, Tensor]:
-        pairing = self.pairings[index]
+    def _meet(
+        self, meeting: Meeting, sites: list[Site | None], rows: Rows | None, out: LockStepOutput
+    ) -> dict[str, Tensor]:
+        pairing, indices = meeting
         if all(site is None for site in sites):
             return {}
-        returned = self.couplings[index](*sites)
-        readings = returned[-1] if isinstance(returned[-1], dict) else {}
-        continuations = returned[: len(returned) - isinstance(returned[-1], dict)]
-        if len(continuations) != len(sites):
-            raise ValueError(f"coupling {index} returned {len(continuations)} token tensors for {len(sites)} sites")
+        couplings: dict[str, Any] = {name: self._set(name).couplings[index] for name, index in indices.items()}
+        if self.checkpoint in ("couplings", "all"):
+            couplings = {name: recomputed(coupling) for name, coupling in couplings.items()}
+        continuations, readings = run_meeting(pairing, sites, couplings, rows)
         for kind, values in readings.items():
-            for stream, value in values.items():
-                out.readings.setdefault(kind, {})[stream + "." + pairing[stream]] = value
-        return {stream: tokens for stream, tokens in zip(pairing, continuations, strict=True) if tokens is not None}
-
-    def _check_prefixes(self) -> None:
-        able = {(name, row.name) for name, rows in self.sites.items() for row in rows if row.takes_prefix}
-        for module, pairing in zip(self.couplings, self.pairings, strict=True):
-            for stream, site in pairing.items():
-                if getattr(module, "requires_prefix", False) and (stream, site) not in able:
-                    raise ValueError(
-                        f"{type(module).__name__} needs a prefix, which {stream} site {site!r} cannot take"
-                    )
+            out.readings.setdefault(kind, {}).update(values)
+        return continuations
 
     def _check_taps(self, taps: Sequence[str]) -> frozenset[str]:
         known = [f"{stream}.{row.name}" for stream, rows in self.sites.items() for row in rows]
@@ -266,6 +236,17 @@ class LockStep(nn.Module):
         if unknown:
             raise ValueError(f"no such sites to tap: {unknown}; there are {', '.join(known)}")
         return frozenset(taps)
+
+
+def _from_entry(plan: Plan, stream: str, site: Site, entry: Mapping[str, Tensor]) -> Site:
+    # Before the entry nothing is run: what flows there is thrown away, and only its shape matters.
+    if (stream, site.name) in plan.before:
+        return Site(site.name, site.tokens, _skip)
+    if plan.entries.get(stream) != site.name:
+        return site
+    if f"{stream}.{site.name}" not in entry:
+        raise ValueError(f"entry has {list(entry)}, not {stream}.{site.name}: it was made for other couplings")
+    return Site(site.name, entry[f"{stream}.{site.name}"], site.run)
 
 
 def _skip(tokens: Tensor) -> Tensor:

@@ -45,6 +45,7 @@ class Stream:
 
     Attributes:
         sites: The site table, in run order; empty until an example was given.
+        input_size: Size of one sample, if the example was one tensor or a size; else None.
 
     Example:
         >>> from avexperts import open_backbone
@@ -67,6 +68,7 @@ class Stream:
         self.backbone = backbone
         self.opener = opener
         self.options = options
+        self.input_size = _input_size(example)
         self.sites: tuple[SiteInfo, ...] = () if example is None else self.trace(example)
 
     def __call__(self, *inputs: Any) -> Tokens:
@@ -130,6 +132,12 @@ class Stream:
                 sent = site.run(site.tokens).detach()
         finally:
             backbone.train(training)
+
+
+def _input_size(example: Tensor | Sequence[Any] | None) -> list[int] | None:
+    if isinstance(example, Tensor):
+        return list(example.shape[1:])
+    return list(example) if example is not None and all(isinstance(size, int) for size in example) else None
 
 
 def _ambient_modes() -> tuple[bool, ...]:

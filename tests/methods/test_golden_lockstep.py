@@ -99,7 +99,7 @@ def test_paired_blocks_are_the_last_of_each_group() -> None:
 
 def towers_state(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {
-        f"towers.{ours}.{key.removeprefix(theirs + '.')}": value
+        f"{ours}.{key.removeprefix(theirs + '.')}": value
         for theirs, ours in (("swin", "vision"), ("htsat", "audio"))
         for key, value in tensors.items()
         if key.startswith(theirs + ".")
@@ -109,7 +109,8 @@ def towers_state(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_the_papers_whole_network_forward_and_backward() -> None:
     case = Golden("avmoe", "lockstep_skip2")
     model = build().double().eval()
-    model.load_state_dict(convert.avmoe(case.w) | towers_state(case.w))
+    model.adapters["default"].load_state_dict(convert.avmoe(case.w))
+    model.towers.load_state_dict(towers_state(case.w))
     head = AVEHead(16, 12, num_classes=5, dim=8, vision_hidden=12, audio_hidden=8, feedforward=16).double().eval()
     head.load_state_dict(convert_head(case.w, head.state_dict())[0])
 
@@ -133,7 +134,7 @@ def test_the_papers_whole_network_forward_and_backward() -> None:
             assert torch.equal(torch.stack(chosen[part::2]).to(expected.dtype), expected)
     for key, value in case.gin.items():
         assert_close(inputs[key].grad, value, gradient=True, what=key)
-    parameters = dict(model.named_parameters())
+    parameters = dict(model.adapters["default"].named_parameters()) | dict(model.towers.named_parameters())
     gradients = convert.avmoe(case.grad) | towers_state(case.grad)
     assert len(gradients) == 32 * 8 + 17 + 9
     for key, value in gradients.items():

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import torch
 from _close import assert_close
+from _figures import record
 from _towers import FAMILIES, ToyTower, open_gates, open_toy, residual, toy_avmoe, toy_inputs, toy_pair, toy_stream
 from torch import Tensor, nn
 
@@ -120,18 +121,38 @@ def test_deep_copies_are_independent() -> None:
     assert not torch.equal(twin(inputs).vision, before)
 
 
-@pytest.mark.parametrize("towers", ["frozen", "trainable"])
-def test_checkpointing_gives_equal_gradients(towers: str) -> None:
+@pytest.mark.parametrize("towers", ["frozen", "frozen-train", "trainable"])
+@pytest.mark.parametrize("checkpoint", ["towers", "couplings", "all"])
+def test_checkpointing_gives_equal_gradients_and_buffers(towers: str, checkpoint: str) -> None:
     torch.manual_seed(0)
-    plain = open_gates(toy_avmoe(towers=towers)).double()
-    recomputed = copy.deepcopy(plain)
-    recomputed.checkpoint = True
+    plain = open_gates(toy_avmoe(towers=towers, batch_norm=True)).double().train()
+    again = copy.deepcopy(plain)
+    again.checkpoint = checkpoint
     inputs = {name: x.double() for name, x in toy_inputs().items()}
-    for model in (plain, recomputed):
+    for model in (plain, again):
         model(inputs).vision.square().sum().backward()
-    for (name, a), b in zip(plain.named_parameters(), recomputed.parameters(), strict=True):
+    for (name, a), b in zip(plain.named_parameters(), again.parameters(), strict=True):
         if a.grad is not None:
             assert_close(b.grad, a.grad, gradient=True, what=name)
+    for (name, a), b in zip(plain.named_buffers(), again.buffers(), strict=True):
+        assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize("checkpoint", ["towers", "couplings", "all"])
+def test_checkpointing_keeps_fewer_activations(checkpoint: str) -> None:
+    kept: dict[str | None, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        kept[model.checkpoint] += tensor.nbytes
+        return tensor
+
+    for kind in (None, checkpoint):
+        model = open_gates(toy_avmoe(checkpoint=kind))
+        kept[kind] = 0
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            model(toy_inputs())
+    record(f"saved activations with checkpoint={checkpoint!r} (of those without)", kept[checkpoint] / kept[None])
+    assert kept[checkpoint] < kept[None]
 
 
 def test_autocast_keeps_the_model_close_and_its_routing_normalised() -> None:
@@ -180,6 +201,8 @@ def test_bad_arguments() -> None:
         ax.LockStep({"it": ax.open_backbone(ToyTower(), opener=open_toy)})
     with pytest.raises(ValueError, match="towers is"):
         ax.LockStep(toy_pair(), towers="melted")
+    with pytest.raises(ValueError, match="checkpoint is None, 'towers'"):
+        ax.LockStep(toy_pair(), checkpoint=True)
 
 
 def test_a_coupling_must_continue_every_stream() -> None:
@@ -188,7 +211,10 @@ def test_a_coupling_must_continue_every_stream() -> None:
             return (first.run(first.tokens),)
 
     pair = {"vision": "blocks.1.attn", "audio": "blocks.1.attn"}
-    with pytest.raises(ValueError, match="coupling 0 returned 1 token tensors for 2 sites"):
+    with pytest.raises(
+        ValueError,
+        match=r"the coupling at vision blocks\.1\.attn, audio blocks\.1\.attn returned 1 token tensors for 2",
+    ):
         ax.LockStep(toy_pair(), [(pair, Forgetful())])(toy_inputs())
 
 

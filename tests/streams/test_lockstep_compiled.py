@@ -66,8 +66,9 @@ def test_one_graph_for_each_set_of_present_streams() -> None:
     assert counter.frame_count == 2
 
 
-def test_checkpointing_and_autocast_compile() -> None:
-    model, inputs = open_gates(toy_avmoe(checkpoint=True)), toy_inputs()
+@pytest.mark.parametrize("checkpoint", ["towers", "couplings", "all"])
+def test_checkpointing_and_autocast_compile(checkpoint: str) -> None:
+    model, inputs = open_gates(toy_avmoe(checkpoint=checkpoint)), toy_inputs()
     with torch.autocast("cpu", torch.bfloat16):
         eager = model(inputs).vision
     model.compile(backend="aot_eager")

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from avtasks.training import Recipe
+from avtasks.training import Recipe, over_clips
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 import avexperts as ax
 
@@ -111,7 +111,7 @@ def couple(towers: Towers, settings: Settings, experts: tuple[int, int] | None) 
         skip_every=chosen.skip_every or None,
         stages=chosen.stages or None,
         towers=chosen.towers,
-        checkpoint=chosen.checkpoint,
+        checkpoint=None if chosen.checkpoint == "none" else chosen.checkpoint,
     )
 
 
@@ -169,27 +169,25 @@ def ave_loss(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return model(batch)[0].losses(batch["labels"])
 
 
-@torch.no_grad()
 def predict(model: nn.Module, clips: Dataset, batch_size: int = 8) -> tuple[Tensor, dict[str, Tensor]]:
-    """Run a model over a split.
+    """Run a model over a split; every process takes its share of the clips, and all get all answers.
 
     Args:
         model: An :class:`AVEModel` or :class:`PooledHead`.
         clips: The split.
-        batch_size: Clips at a time.
+        batch_size: Clips at a time in one process.
 
     Returns:
         Predicted classes ``(clips, segments)``, and the routing probabilities ``(clips x segments, experts)``
         of every site.
     """
-    device = next(model.parameters()).device
-    predictions, routing = [], {}
-    for batch in DataLoader(clips, batch_size):
-        output, towers = model({name: value.to(device) for name, value in batch.items()})
-        predictions.append(output.predictions().cpu())
-        for site, probabilities in (towers.routing if towers else {}).items():
-            routing.setdefault(site, []).append(probabilities.cpu())
-    return torch.cat(predictions), {site: torch.cat(parts) for site, parts in routing.items()}
+
+    def answer(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        output, towers = model(batch)
+        return {"predictions": output.predictions()} | (towers.routing if towers else {})
+
+    found = over_clips(clips, answer, device=next(model.parameters()).device, batch_size=batch_size)
+    return found.pop("predictions"), found
 
 
 def token_widths(model: ax.LockStep, towers: Towers) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import avexperts as ax
 from .output import AVEOutput
 from .segment_output import SegmentOutput
 
-STREAMS = ("vision", "audio")
+ENTRY = "entry "
 
 
 class AVEModel(nn.Module):
@@ -42,7 +42,7 @@ class AVEModel(nn.Module):
         Args:
             batch: ``frames`` ``(clips, segments, 3, H, W)``, and ``waveform`` ``(clips, segments, samples)``
                 or, made from it by the front end before, ``mel`` ``(clips, segments, 1, time, bins)``. With
-                ``vision_entry`` and ``audio_entry``, ``(clips, segments, N, D)``, the frozen prefix is not run.
+                ``"entry STREAM.SITE"``, ``(clips, segments, N, D)``, the frozen prefix is not run.
 
         Returns:
             What the head says, and what the towers did, segments folded into the batch.
@@ -60,7 +60,7 @@ class AVEModel(nn.Module):
             Vision ``(clips, segments, width)``, audio likewise, and what the towers did.
         """
         mel = batch["mel"].flatten(0, 1) if "mel" in batch else self._hear(batch["waveform"])
-        entry = {name: batch[f"{name}_entry"].flatten(0, 1) for name in STREAMS if f"{name}_entry" in batch}
+        entry = {name.removeprefix(ENTRY): batch[name].flatten(0, 1) for name in batch if name.startswith(ENTRY)}
         out = self.towers(vision=batch["frames"].flatten(0, 1), audio=mel, entry=entry or None)
         clips = batch["frames"].shape[:2]
         return out.vision.mean(1).unflatten(0, clips), out.audio.mean(1).unflatten(0, clips), out

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from avtasks.forge import AssetFolder, Procedural, forge_ave
-from avtasks.training import TensorClips
+from avtasks.training import TensorClips, processes
 from rich.console import Console
 from rich.progress import track
 from torch import nn
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 import avexperts as ax
 
 from .dataset import AVEDataset
-from .model import AVEModel
+from .model import ENTRY, AVEModel
 from .settings import Settings
 from .splits import SPLITS
 
@@ -172,17 +172,19 @@ def enter(towers: ax.LockStep, clips: TensorClips, label: str, batch_size: int =
         batch_size: Clips at a time.
 
     Returns:
-        The clips, with ``vision_entry`` and ``audio_entry`` ``(clips, segments, N, D)``.
+        The clips, with each stream's entry tokens ``(clips, segments, N, D)`` as ``"entry STREAM.SITE"``.
     """
     device = next(towers.parameters()).device
     found: dict[str, list[torch.Tensor]] = {}
     for batch in _progress(DataLoader(clips, batch_size), f"up to the adapters over {label}"):
         inputs = {"vision": batch["frames"].flatten(0, 1).to(device), "audio": batch["mel"].flatten(0, 1).to(device)}
         for name, tokens in towers.entry_tokens(inputs).items():
-            found.setdefault(f"{name}_entry", []).append(tokens.unflatten(0, batch["labels"].shape[:2]).cpu())
+            found.setdefault(ENTRY + name, []).append(tokens.unflatten(0, batch["labels"].shape[:2]).cpu())
     return TensorClips(**clips.fields, **{name: torch.cat(parts) for name, parts in found.items()})
 
 
 def _progress(steps: Iterable, label: str) -> Iterable:
     console = Console(stderr=True)
-    return track(steps, label, console=console, transient=True, disable=not console.is_terminal)
+    return track(
+        steps, label, console=console, transient=True, disable=not (console.is_terminal and processes().is_main_process)
+    )

@@ -102,7 +102,7 @@ class AdapterSettings:
         skip_every: Leave out every n-th stage; 0 leaves out none.
         stages: Only these stages, from 0; empty means all.
         towers: "frozen-train" lets the frozen towers follow train(), as the papers' programs do.
-        checkpoint: Recompute the towers' activations in the backward pass to save memory.
+        checkpoint: What the backward pass recomputes to save memory.
         converged_head: Begin with the head that the row "frozen towers" ended with, as the paper begins with the
             head of a converged model.
         head_lr: Learning rate of the head; 0 takes the recipe's.
@@ -125,7 +125,7 @@ class AdapterSettings:
     skip_every: int = 0
     stages: tuple[int, ...] = (2,)
     towers: Literal["frozen", "frozen-train"] = "frozen"
-    checkpoint: bool = False
+    checkpoint: Literal["none", "towers", "couplings", "all"] = "none"
     converged_head: bool = True
     head_lr: float = 3e-4
     gate_lr: float = 1e-2

@@ -71,7 +71,7 @@ def test_a_smoke_run_leaves_everything_behind(smoke):
 
 def test_adapters_are_trained_and_towers_are_not(smoke):
     saved = torch.load(max((smoke / "rows" / "avmoe-0" / "checkpoints").iterdir()), weights_only=True)["model"]
-    assert any(name.startswith("towers.couplings.") for name in saved)
+    assert any(name.startswith("towers.adapters.default.couplings.") for name in saved)
     parameters = {name for name, _ in ave.load_towers("small", "small").vision.named_parameters()}
     assert not {name.removeprefix("towers.towers.vision.") for name in saved} & parameters
 
