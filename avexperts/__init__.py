@@ -17,10 +17,13 @@ from avexperts.adapters import DualGuidedAdapter as DualGuidedAdapter
 from avexperts.adapters import LatentCrossAdapter as LatentCrossAdapter
 from avexperts.adapters import LatentExchange as LatentExchange
 from avexperts.adapters import TokenResampler as TokenResampler
+from avexperts.adapters import merge_adapters as merge_adapters
 from avexperts.checkpoints import convert as convert
 from avexperts.experts import AdapterMoE as AdapterMoE
+from avexperts.routing import RoutingRecorder as RoutingRecorder
 from avexperts.routing import SoftRouter as SoftRouter
 from avexperts.routing import load_balance as load_balance
+from avexperts.streams import CouplingSet as CouplingSet
 from avexperts.streams import HTSATFrontEnd as HTSATFrontEnd
 from avexperts.streams import LockStep as LockStep
 from avexperts.streams import LockStepGraphBreak as LockStepGraphBreak
