@@ -6,6 +6,7 @@ from avexperts.streams._htsat_front_end import HTSATFrontEnd as HTSATFrontEnd
 from avexperts.streams._lockstep import LockStep as LockStep
 from avexperts.streams._lockstep_graph_break import LockStepGraphBreak as LockStepGraphBreak
 from avexperts.streams._lockstep_output import LockStepOutput as LockStepOutput
+from avexperts.streams._lockstep_summary import LockStepSummary as LockStepSummary
 from avexperts.streams._open import open_backbone as open_backbone
 from avexperts.streams._open import register_opener as register_opener
 from avexperts.streams._pairing import pair_sites as pair_sites
@@ -20,6 +21,7 @@ __all__ = [
     "LockStep",
     "LockStepGraphBreak",
     "LockStepOutput",
+    "LockStepSummary",
     "ResidualCoupling",
     "Site",
     "SiteInfo",

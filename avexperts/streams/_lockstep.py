@@ -11,12 +11,14 @@ from avexperts.streams._coupling_set import CouplingSet
 from avexperts.streams._freeze import freeze
 from avexperts.streams._lockstep_graph_break import LockStepGraphBreak
 from avexperts.streams._lockstep_output import LockStepOutput
+from avexperts.streams._lockstep_summary import LockStepSummary
 from avexperts.streams._meeting import Rows, run_meeting
 from avexperts.streams._named_adapters import AdapterChoice, NamedAdapters
 from avexperts.streams._plan import Meeting, Plan
 from avexperts.streams._recompute import recomputed
 from avexperts.streams._site import Site
-from avexperts.streams._stream import Stream, Tokens
+from avexperts.streams._stream import Stream, Tokens, close_streams
+from avexperts.streams._summary import summarize
 
 
 class LockStep(NamedAdapters):
@@ -134,30 +136,33 @@ class LockStep(NamedAdapters):
         out = LockStepOutput({})
         waiting: list[Site | None] = []
         # One loop advances everything: if a graph break hits, the whole frame runs eagerly, with equal results.
-        for stream, expected, meeting, fires in plan.stops:
-            site: Site | None = None
-            if stream in streams:
-                if not hasattr(streams[stream], "send"):
-                    raise LockStepGraphBreak(f"a graph break consumed the running stream {stream!r}")
-                try:
-                    site = streams[stream].send(sent[stream])  # type: ignore[arg-type]
-                except StopIteration as stop:
-                    out.tokens[stream] = stop.args[0]
-                _check_arrival(stream, expected, None if site is None else site.name)
-            if site is not None and entry is not None:
-                site = _from_entry(plan, stream, site, entry)
-            if site is not None and stream + "." + site.name in self._taps:
-                out.taps[stream + "." + site.name] = site.tokens
-            if site is not None and (self.checkpoint == "towers" or (self.checkpoint == "all" and meeting is None)):
-                site = Site(site.name, site.tokens, recomputed(site.run))
-            if meeting is None:
-                if site is not None:
-                    sent[stream] = site.run(site.tokens)
-                continue
-            waiting.append(site)
-            if fires:
-                sent.update(self._meet(plan.meetings[meeting], waiting, rows, out))
-                waiting = []
+        try:
+            for stream, expected, meeting, fires in plan.stops:
+                site: Site | None = None
+                if stream in streams:
+                    if not hasattr(streams[stream], "send"):
+                        raise LockStepGraphBreak(f"a graph break consumed the running stream {stream!r}")
+                    try:
+                        site = streams[stream].send(sent[stream])  # type: ignore[arg-type]
+                    except StopIteration as stop:
+                        out.tokens[stream] = stop.args[0]
+                    _check_arrival(stream, expected, None if site is None else site.name)
+                if site is not None and entry is not None:
+                    site = _from_entry(plan, stream, site, entry)
+                if site is not None and stream + "." + site.name in self._taps:
+                    out.taps[stream + "." + site.name] = site.tokens
+                if site is not None and (self.checkpoint == "towers" or (self.checkpoint == "all" and meeting is None)):
+                    site = Site(site.name, site.tokens, recomputed(site.run))
+                if meeting is None:
+                    if site is not None:
+                        sent[stream] = site.run(site.tokens)
+                    continue
+                waiting.append(site)
+                if fires:
+                    sent.update(self._meet(plan.meetings[meeting], waiting, rows, out))
+                    waiting = []
+        finally:
+            close_streams(streams.values())
         return out
 
     def compile(self, *args: Any, fullgraph: bool = True, **kwargs: Any) -> None:
@@ -194,14 +199,25 @@ class LockStep(NamedAdapters):
         """
         found: dict[str, Tensor] = {}
         entries = self._choose(None)[0].entries
-        for name, stream in self._start(inputs).items():
-            site = stream.send(None)  # type: ignore[arg-type]
-            while name in entries and site.name != entries[name]:
-                site = stream.send(site.run(site.tokens))
-            if name in entries:
-                found[f"{name}.{site.name}"] = site.tokens
-            stream.close()
+        streams = self._start(inputs)
+        try:
+            for name, stream in streams.items():
+                site = stream.send(None)  # type: ignore[arg-type]
+                while name in entries and site.name != entries[name]:
+                    site = stream.send(site.run(site.tokens))
+                if name in entries:
+                    found[f"{name}.{site.name}"] = site.tokens
+        finally:
+            close_streams(streams.values())
         return found
+
+    def summary(self) -> LockStepSummary:
+        """Describe the model: its towers, sites, couplings and adapters, what trains, and what a sample costs.
+
+        Returns:
+            A table when printed; every number is a field. The model is not changed, and may be on the meta device.
+        """
+        return summarize(self)
 
     def _start(self, inputs: Mapping[str, Any]) -> dict[str, Tokens]:
         unknown = [name for name in inputs if name not in self._openers]

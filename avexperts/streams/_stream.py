@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-import copy
 import inspect
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from avexperts.streams._meta_copy import meta_copy, to_meta
 from avexperts.streams._site import Site
 
 Tokens: TypeAlias = Generator[Site, Tensor, Tensor]
@@ -89,10 +89,7 @@ class Stream:
         """
         inputs = self._example_inputs(example)
         try:
-            # The copy shares nothing: its parameters are on the meta device, so no memory moves and nothing is run.
-            memo = {id(t): _to_meta(t) for t in [*self.backbone.parameters(), *self.backbone.buffers()]}
-            backbone = copy.deepcopy(self.backbone, memo)
-            rows = self._dry_run(backbone, [_to_meta(x) if isinstance(x, Tensor) else x for x in inputs])
+            rows = self._dry_run(meta_copy(self.backbone), [to_meta(x) if isinstance(x, Tensor) else x for x in inputs])
         except Exception:  # whatever it was, a real run tells the truth: it works, or raises the backbone's own error
             rows = self._dry_run(self.backbone, inputs)
         names = [row.name for row in rows]
@@ -110,11 +107,11 @@ class Stream:
         return list(example)
 
     def _dry_run(self, backbone: nn.Module, inputs: list[Any]) -> list[SiteInfo]:
-        training, before = backbone.training, _ambient_modes()
+        training, before = {part: part.training for part in backbone.modules()}, _ambient_modes()
         rows: list[SiteInfo] = []
+        stream = self.opener(backbone, *inputs, **self.options)
         backbone.eval()
         try:
-            stream = self.opener(backbone, *inputs, **self.options)
             sent = None
             while True:
                 try:
@@ -123,7 +120,6 @@ class Stream:
                     _check_end(stop, rows)
                     return rows
                 if _ambient_modes() != before:
-                    stream.close()
                     raise ValueError(
                         f"the opener holds a context manager open across the yield of {site.name!r}: it would "
                         "leak into the other streams; put it inside run, or around computation between two yields"
@@ -131,7 +127,16 @@ class Stream:
                 rows.append(_describe(site))
                 sent = site.run(site.tokens).detach()
         finally:
-            backbone.train(training)
+            close_streams([stream])
+            for part, mode in training.items():
+                part.training = mode
+
+
+def close_streams(streams: Iterable[Tokens]) -> None:
+    """End streams that may still be suspended: an error's traceback would keep them so for as long as it is held."""
+    for stream in streams:
+        if hasattr(stream, "close"):
+            stream.close()
 
 
 def _input_size(example: Tensor | Sequence[Any] | None) -> list[int] | None:
@@ -152,11 +157,6 @@ def _check_end(stop: StopIteration, rows: list[SiteInfo]) -> None:
     if not isinstance(end, Tensor) or end.dim() != 3:
         got = tuple(end.shape) if isinstance(end, Tensor) else type(end).__name__
         raise ValueError(f"an opener must return the final tokens (B, N, D), got {got}")
-
-
-def _to_meta(tensor: Tensor) -> Tensor:
-    meta = torch.empty_like(tensor, device="meta")
-    return nn.Parameter(meta, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else meta
 
 
 def _describe(site: Site) -> SiteInfo:
