@@ -87,10 +87,12 @@ class RoutingRecorder:
         """
         probs, losses = _readings(out)
         for names in _alike(probs, losses):
-            stacked = torch.stack([probs[name] for name in names])
-            stacked = stacked.to(torch.float32 if stacked.device.type == "mps" else torch.float64)
-            loss = torch.stack([losses[name] for name in names]).to(stacked) if names[0] in losses else None
-            self._add(names, _sums_of(stacked, loss))
+            device = probs[names[0]].device.type
+            with torch.autocast(device, enabled=False):
+                stacked = torch.stack([probs[name] for name in names])
+                stacked = stacked.to(torch.float32 if device == "mps" else torch.float64)  # mps has no float64
+                loss = torch.stack([losses[name] for name in names]).to(stacked) if names[0] in losses else None
+                self._add(names, _sums_of(stacked, loss))
 
     def merge(self, other: RoutingRecorder) -> None:
         """Add what another recorder holds.
