@@ -18,10 +18,11 @@ from typing import Any
 import tyro
 from avtasks import ave
 from avtasks.report import draw_routing, draw_segments, results_table, write_metrics
-from avtasks.training import fit, keep_config, seed_everything, write_atomically
+from avtasks.training import fit, keep_config, processes, seed_everything, write_atomically
 from rich import print as show
 from safetensors.torch import load_file, save_file
 
+LAUNCH = ("parallel", "workers", "keep")
 COLUMNS = {
     "accuracy": "test %",
     "val_accuracy": "val %",
@@ -29,17 +30,21 @@ COLUMNS = {
     "epochs": "epochs",
     "seconds": "seconds",
 }
+# what may differ between an interrupted run and its continuation
+FREE = ("resume", "rows", "seeds", *(f"{recipe}_recipe.{name}" for recipe in ("frozen", "adapter") for name in LAUNCH))
 
 
 def main(settings: ave.Settings) -> None:
     """Check everything, train every row with every seed, and report."""
-    out, free = settings.out, ("resume", "rows", "seeds")
+    out, main_process = settings.out, processes().is_main_process
     try:
         ave.check_files(settings)
-        keep_config(settings, out / "config.json", resume=settings.resume, free=free)
+        if main_process:
+            keep_config(settings, out / "config.json", resume=settings.resume, free=FREE)
         towers = ave.load_towers(settings.vision, settings.audio, random=settings.random_towers)
         ave.couple(towers, settings, experts=(1, 1))  # can they be paired? asked now, not in the last row
-        folder, data = ave.find_data(settings)
+        with processes().main_process_first():  # it forges, the others find
+            folder, data = ave.find_data(settings)
         splits = ave.open_splits(folder, settings, towers.frame_size[1:])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise SystemExit(f"ave_train.py: {error}") from None
@@ -48,11 +53,14 @@ def main(settings: ave.Settings) -> None:
     for seed in range(settings.seed, settings.seed + settings.seeds):
         for key in settings.rows:
             rows.append(finished_row(settings, key, seed) or train_row(bench, key, seed))
-            write_metrics(out / "metrics.json", "ave", rows, data)
-            show(f"{rows[-1]['name']}, seed {seed}: {rows[-1]['accuracy']:.1f} % of the test segments")
-    draw(bench)
-    show(results_table(rows, COLUMNS, title=f"AVE, segment accuracy, best epoch on {settings.select_on}"))
-    show(f"results, pictures, checkpoints and logs are in {out}")
+            if main_process:
+                write_metrics(out / "metrics.json", "ave", rows, data)
+                show(f"{rows[-1]['name']}, seed {seed}: {rows[-1]['accuracy']:.1f} % of the test segments")
+    if main_process:
+        draw(bench)
+        show(results_table(rows, COLUMNS, title=f"AVE, segment accuracy, best epoch on {settings.select_on}"))
+        show(f"results, pictures, checkpoints and logs are in {out}")
+    processes().destroy_process_group()
 
 
 def train_row(bench: ave.Bench, key: str, seed: int) -> dict[str, Any]:
@@ -89,7 +97,6 @@ def train_row(bench: ave.Bench, key: str, seed: int) -> dict[str, Any]:
         label=f"{experiment.name}, seed {seed}",
     )
     predictions, routing = ave.predict(model, clips["test"])
-    save_file({"predictions": predictions, **routing}, folder / "test.safetensors")
     row = {
         "name": experiment.name,
         "seed": seed,
@@ -100,7 +107,9 @@ def train_row(bench: ave.Bench, key: str, seed: int) -> dict[str, Any]:
         "best_epoch": fitted.best_epoch,
         "seconds": fitted.seconds,
     }
-    write_atomically(folder / "row.json", lambda path: path.write_text(json.dumps(row)))
+    if processes().is_main_process:
+        save_file({"predictions": predictions, **routing}, folder / "test.safetensors")
+        write_atomically(folder / "row.json", lambda path: path.write_text(json.dumps(row)))
     return row
 
 

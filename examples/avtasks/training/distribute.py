@@ -6,7 +6,6 @@ from typing import Literal
 
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -37,9 +36,7 @@ def start_accelerator(recipe: Recipe) -> Accelerator:
     if recipe.precision == "fp16" and recipe.parallel == "fsdp":
         raise ValueError("precision 'fp16' is not made for sharded weights (parallel 'fsdp'); take 'bf16'")
     AcceleratorState._reset_state()  # it holds one precision per program, but each model has a recipe of its own
-    # buffers are shared once an epoch; broadcasting those of frozen towers in every step would be costly
-    plain = DistributedDataParallelKwargs(broadcast_buffers=False)
-    accelerator = Accelerator(mixed_precision=recipe.precision, kwargs_handlers=[plain])
+    accelerator = Accelerator(mixed_precision=recipe.precision)
     if accelerator.distributed_type.name in WRAPPING_LAUNCHES:
         raise ValueError(
             f"launched for {accelerator.distributed_type.name}; launch plainly (torchrun, or accelerate launch "
@@ -76,6 +73,7 @@ def distribute(accelerator: Accelerator, model: nn.Module, parallel: Literal["dd
             model.to(accelerator.device), mesh=mesh, reshard_after_forward=True, ignored_params=set(frozen.values())
         )
         return accelerator.prepare_model(model, evaluation_mode=True)
+    # what changes is shared before it is saved or scored; sending all of the towers' in every step would be costly
     buffers = [name for name, _ in model.named_buffers(remove_duplicate=False)]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, [*frozen, *buffers])
     return accelerator.prepare_model(model)

@@ -164,6 +164,7 @@ class TrainingRun:
             "best": self.best,
             "history": self.history,
             "seconds": self.seconds + time.perf_counter() - self.started,
+            "order": self._order(),
             "model": trainable_state(self.bare),
             "optimizer": whole(self.optimizer.state_dict()),
             "scaler": scaler.state_dict() if scaler else {},
@@ -184,6 +185,10 @@ class TrainingRun:
             raise ValueError(f"{self.out}: processes found checkpoints of different steps {steps}; share the folder")
         if state is None:
             return
+        before, now = state.pop("order"), self._order()
+        changed = ", ".join(f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name])
+        if changed:
+            raise ValueError(f"{self.out}: the interrupted run took its clips in another order: {changed}")
         load_trainable_state(self.bare, state.pop("model"))
         load_optimizer_state(self.optimizer, state.pop("optimizer"))
         scaler = state.pop("scaler")
@@ -212,6 +217,11 @@ class TrainingRun:
         return self.accelerator.prepare_optimizer(
             kind(groups, lr=self.recipe.lr, weight_decay=self.recipe.weight_decay, fused=True)
         )
+
+    def _order(self) -> dict[str, int]:
+        # what a batch's number stands for
+        sizes = {"batch_size": self.recipe.batch_size, "accumulate": self.recipe.accumulate}
+        return {"clips": self.sampler.length, "seed": self.seed} | sizes
 
     def _share_buffers(self) -> None:
         # running statistics are gathered by each process on its share; the main process's are kept

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 from _figures import record
-from _small_runs import LISTENING, Augmented, StoppedError, checkpoints, difference, listener, rough_network, train
+from _small_runs import LISTENING, Augmented, StoppedError, checkpoints, difference, listener, numbers, train
 
 RECOMPUTED = LISTENING | {"network": partial(listener, checkpoint="all", batch_norm=True), "epochs": 2}
 CASES = {
@@ -55,7 +55,7 @@ def test_stopped_again_and_again(tmp_path):
 
 
 def test_workers_and_restarts_do_not_change_what_augmentation_draws(tmp_path):
-    runs = [train(tmp_path / str(n), clips=Augmented(), workers=n, epochs=1, network=rough_network) for n in (0, 2)]
+    runs = [train(tmp_path / str(n), clips=Augmented(), workers=n, epochs=1) for n in (0, 2)]
     assert runs[0].clips == runs[1].clips
     assert difference(*(run.model.state_dict() for run in runs)) == 0
 
@@ -65,8 +65,16 @@ def test_a_checkpoint_holds_no_gradients_and_is_not_written_within_a_window(tmp_
     states = checkpoints(tmp_path)
     assert [state["batch"] for state in states.values()] == [4, 0]
     assert set(states["step_00000001.pt"]) == {
-        "epoch", "batch", "step", "best_epoch", "best", "history", "seconds", "model", "optimizer", "scaler", "random",
+        "epoch", "batch", "step", "best_epoch", "best", "history", "seconds", "order", "model",
+        "optimizer", "scaler", "random",
     }  # fmt: skip
+
+
+def test_another_order_of_clips_is_refused(tmp_path):
+    train(tmp_path, epochs=1)
+    message = r"the interrupted run took its clips in another order: clips was 22, is 21, batch_size was 4, is 8"
+    with pytest.raises(ValueError, match=message):
+        train(tmp_path, resume=True, clips=numbers(21), batch_size=8)
 
 
 def test_bfloat16_differs_from_float32_and_stays_close(tmp_path):
