@@ -18,7 +18,10 @@ from avexperts.adapters import LatentCrossAdapter as LatentCrossAdapter
 from avexperts.adapters import LatentExchange as LatentExchange
 from avexperts.adapters import TokenResampler as TokenResampler
 from avexperts.adapters import merge_adapters as merge_adapters
+from avexperts.checkpoints import CheckpointError as CheckpointError
 from avexperts.checkpoints import convert as convert
+from avexperts.checkpoints import load_adapters as load_adapters
+from avexperts.checkpoints import save_adapters as save_adapters
 from avexperts.experts import AdapterMoE as AdapterMoE
 from avexperts.routing import RoutingRecorder as RoutingRecorder
 from avexperts.routing import SoftRouter as SoftRouter

@@ -15,6 +15,8 @@ import avexperts
 ROOT = Path(__file__).parents[1]
 # Each room may import from the rooms after it.
 ROOMS = ["checkpoints", "methods", "streams", "experts", "adapters", "routing", "ops"]
+# The one arrow back: the methods of LockStep that save and load, which import their room only when called.
+AGAINST_THE_ARROWS = {"streams/_sharing.py": {"checkpoints"}}
 SURFACE = Path(__file__).with_name("api_surface.json")
 
 
@@ -41,7 +43,11 @@ def test_arrows_go_one_way(room: str) -> None:
     assert files
     for path in files:
         entered = {name.split(".")[1] for name in imports_of(path) if name.startswith("avexperts.")}
-        assert not entered & set(forbidden), f"{path.name} imports from {entered & set(forbidden)}"
+        excused = AGAINST_THE_ARROWS.get(f"{room}/{path.name}", set())
+        assert not entered & set(forbidden) - excused, f"{path.name} imports from {entered & set(forbidden)}"
+        for node in ast.parse(path.read_text()).body if excused else ():
+            at_import = ast.unparse(node) if isinstance(node, ast.Import | ast.ImportFrom | ast.If) else ""
+            assert not any(f"avexperts.{name}" in at_import for name in excused), f"{path.name} imports at its top"
 
 
 def test_importing_the_library_imports_no_backbone_family() -> None:

@@ -16,12 +16,13 @@ from avexperts.streams._meeting import Rows, run_meeting
 from avexperts.streams._named_adapters import AdapterChoice, NamedAdapters
 from avexperts.streams._plan import Meeting, Plan
 from avexperts.streams._recompute import recomputed
+from avexperts.streams._sharing import Sharing
 from avexperts.streams._site import Site
 from avexperts.streams._stream import Stream, Tokens, close_streams
 from avexperts.streams._summary import summarize
 
 
-class LockStep(NamedAdapters):
+class LockStep(NamedAdapters, Sharing):
     """Drive two or more backbones together and let them exchange tokens where their sites are coupled.
 
     Each stream is a generator. It runs alone from site to site; where sites are coupled the streams wait for each
