@@ -1,135 +1,91 @@
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
-_WHOLE = re.compile(r"(?:module\.)?(audio|vis)_(?:moe_)?adapter_blocks_p([12])\.(\d+)\.(.+)")
-_NOT_ADAPTERS = re.compile(r"(?:module\.)?(swin|htsat|temporal_attn|CMBS|mlp_class|v_fc|a_fc)\b")
-_STREAMS = {"vis": "vision", "audio": "audio"}
-
-_BOTTLENECK = {
-    "gate": "gate",
-    "gate_av": "mixing_gate",
-    "ln_before": "pre_norm",
-    "down_sampler": "down",
-    "bn1": "down_norm",
-    "up_sampler": "up",
-    "bn2": "up_norm",
-    "ln_post": "post_norm",
-    "self_attention": "self_attention",
-}
-_CROSS = {name: f"bottleneck.{ours}" for name, ours in _BOTTLENECK.items() if name != "self_attention"} | {
-    "gate_av": "exchange.gate",
-    "my_tokens": "exchange.latents",
-}
-_MIXTURE = {
-    "conv_adapter": "resamplers.0.token_mix",
-    "fc": "resamplers.0.channel_mix",
-    "router": "router.layers",
-}
-_DUAL_GUIDED = _CROSS | {
-    "conv_adapter": "exchange.resampler.token_mix",
-    "fc": "exchange.resampler.channel_mix",
-    "fc_affine_audio_1": "channel_guide",
-    "fc_affine_video_1": "channel_own",
-    "fc_affine_bottleneck": "channel_squeeze",
-    "fc_affine_v_c_att": "channel_gate",
-    "fc_affine_audio_2": "spatial_guide",
-    "fc_affine_video_2": "spatial_own",
-    "fc_affine_v_s_att": "spatial_logit",
-}
-# Made by the papers' constructors, used by no forward pass.
-_DEAD = ("gate_tk", "adapter_token_downsampler", "temporal_gated", "fc_caption")
+from avexperts.checkpoints._adapter_names import AVMOE, DG_SCT, LAVISH
+from avexperts.checkpoints._convert_adapters import Format, convert_adapters
 
 
-def avmoe(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Translate AVMoE's names (event localisation and parsing programs).
+def avmoe(
+    state: Mapping[str, Tensor],
+    *,
+    to: Format = "avexperts",
+    like: nn.Module | None = None,
+    parts: Sequence[int] = (0, 1),
+) -> dict[str, Tensor]:
+    """Translate AVMoE's names (event localisation and parsing programs) to ours, or ours to theirs.
+
+    The papers' 1x1 convolutions are linear maps here, so their weights change shape too. Prefixes that
+    ``DataParallel`` leaves are passed over, and so are the towers and heads of a whole checkpoint. Both ways and back
+    gives the same tensors under the same names, except for parameters that no forward pass of the papers uses: they
+    are dropped, and not made up on the way back.
 
     Args:
         state: A whole checkpoint of the papers, of which the adapters are taken, or the state of a single
-            ``MoEAdapter`` or ``ExpertAdapter`` (cross-modal if it has ``my_tokens``).
+            ``MoEAdapter`` or ``ExpertAdapter`` (cross-modal if it has ``my_tokens``). For ``to="papers"`` the state
+            of a :class:`CouplingSet`, also as :func:`save_adapters` stored it, or of an :class:`AdapterMoE`,
+            :class:`LatentCrossAdapter` or :class:`BottleneckAdapter`.
+        to: ``"avexperts"`` or ``"papers"``. Options such as ``unimodal_activation=None`` leave no trace in a state:
+            for the papers' program to compute the same they must be the papers'. A whole state is given the names of
+            the parsing program if its unimodal experts mix tokens, else those of event localisation.
+        like: A module that our side of the translation must fit: a :class:`LockStep`, whose active adapter counts, or
+            any of the above. Only its names and shapes are used.
+        parts: For ``to="papers"``, which parts of each block are coupled, as built with :func:`methods.avmoe`.
 
     Returns:
-        A state dict for :func:`avexperts.methods.avmoe` (its adapters), :class:`AdapterMoE`,
-        :class:`LatentCrossAdapter` or :class:`BottleneckAdapter`.
+        A new dictionary of the same tensors, for ``model.adapters["default"].load_state_dict(...)`` or a single
+        module; or for the papers' program.
 
     Raises:
-        KeyError: Unknown keys, all named.
+        CheckpointError: Keys are unknown, missing (adapters of one stream do not hold the same, or ``like`` has
+            more) or misshapen; all are named, those of ``like`` by the papers' name and ours.
+        ValueError: ``to`` or ``parts`` is none of what is listed.
 
     Example:
         >>> import torch
-        >>> list(avmoe({"fc.weight": torch.ones(2, 3)}))
-        ['resamplers.0.channel_mix.weight']
+        >>> ours = avmoe({"conv_adapter.weight": torch.ones(4, 6, 1, 1)})
+        >>> {name: tuple(tensor.shape) for name, tensor in ours.items()}
+        {'resamplers.0.token_mix.weight': (4, 6)}
+        >>> {name: tuple(tensor.shape) for name, tensor in avmoe(ours, to="papers").items()}
+        {'conv_adapter.weight': (4, 6, 1, 1)}
     """
-    single = _CROSS if "my_tokens" in state else _BOTTLENECK
-
-    def rename(key: str) -> str | None:
-        expert = re.fullmatch(r"(multimodal|singlemodal)_experts\.(\d+)\.(.+)", key)
-        if expert is None:
-            return _translate(key, _MIXTURE) or _translate(key, single)
-        kind, index, rest = expert.groups()
-        inner = _translate(rest, _CROSS if kind == "multimodal" else _BOTTLENECK)
-        room = "cross_experts" if kind == "multimodal" else "unimodal_experts"
-        return inner and f"{room}.{index}.{inner}"
-
-    return _convert(state, rename)
+    return convert_adapters(AVMOE, state, to, like, parts)
 
 
-def lavish(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Translate LAVisH's names: a whole checkpoint, or one adapter's state; see :func:`avmoe`.
+def lavish(
+    state: Mapping[str, Tensor],
+    *,
+    to: Format = "avexperts",
+    like: nn.Module | None = None,
+    parts: Sequence[int] = (0, 1),
+) -> dict[str, Tensor]:
+    """Translate LAVisH's names to ours, or ours to theirs: a whole checkpoint, or one adapter; see :func:`avmoe`.
 
     Example:
         >>> import torch
         >>> list(lavish({"my_tokens": torch.ones(2, 3)}))
         ['exchange.latents']
     """
-    return _convert(state, lambda key: _translate(key, _CROSS))
+    return convert_adapters(LAVISH, state, to, like, parts)
 
 
-def dg_sct(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Translate DG-SCT's names: a whole checkpoint, or one adapter's state; see :func:`avmoe`.
+def dg_sct(
+    state: Mapping[str, Tensor],
+    *,
+    to: Format = "avexperts",
+    like: nn.Module | None = None,
+    parts: Sequence[int] = (0, 1),
+) -> dict[str, Tensor]:
+    """Translate DG-SCT's names to ours, or ours to theirs: a whole checkpoint, or one adapter; see :func:`avmoe`.
 
-    Parameters that no forward pass of the paper uses are dropped.
+    Its adapters hold parameters that no forward pass uses, such as ``gate_tk``. They are dropped, so a state that
+    went both ways lacks them.
 
     Example:
         >>> import torch
         >>> list(dg_sct({"fc_affine_audio_1.bias": torch.ones(3), "gate_tk": torch.ones(1)}))
         ['channel_guide.bias']
     """
-    return _convert(state, lambda key: _translate(key, _DUAL_GUIDED))
-
-
-def _translate(key: str, names: Mapping[str, str]) -> str | None:
-    head, dot, tail = key.partition(".")
-    return names[head] + dot + tail if head in names else None
-
-
-def _convert(state, rename):  # type: ignore[no-untyped-def]
-    whole = {key: match for key in state if (match := _WHOLE.fullmatch(key))}
-    positions = sorted({match[2] for match in whole.values()})
-    ours: dict[str, Tensor] = {}
-    unknown: list[str] = []
-    for key, tensor in state.items():
-        prefix, inner = "", key
-        if key in whole:
-            stream, position, index, inner = whole[key].groups()
-            coupling = int(index) * len(positions) + positions.index(position)
-            prefix = f"couplings.{coupling}.experts.{_STREAMS[stream]}."
-        elif whole and _NOT_ADAPTERS.match(key):
-            continue
-        if inner.split(".")[0] in _DEAD:
-            continue
-        name = rename(inner)
-        if name is None:
-            unknown.append(key)
-        else:
-            ours[prefix + name] = _squeeze_convolution(inner, tensor)
-    if unknown:
-        raise KeyError(f"unknown keys: {', '.join(unknown)}")
-    return ours
-
-
-def _squeeze_convolution(key: str, tensor: Tensor) -> Tensor:
-    return tensor.flatten(1) if tensor.dim() == 4 and tensor.shape[2:] == (1, 1) else tensor
+    return convert_adapters(DG_SCT, state, to, like, parts)

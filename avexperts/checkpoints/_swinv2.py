@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from avexperts.checkpoints._state_dict import bare_state
 from avexperts.checkpoints._tower_names import TRANSFORMERS_BLOCK, TowerNames, weights_and_biases
 
 _DROPPED = r"layers\.\d+\.blocks\.\d+\.(attn_mask|attn\.relative_(coords_table|position_index))|head\..+"
@@ -45,31 +46,39 @@ _TARGETS = {
 }
 
 
-def swinv2(state: Mapping[str, Tensor], *, to: Literal["transformers", "timm"] = "transformers") -> dict[str, Tensor]:
-    """Translate the names of timm 0.6's Swin-V2, which the papers' checkpoints hold, to those of today.
+def swinv2(
+    state: Mapping[str, Tensor], *, to: Literal["transformers", "timm", "papers"] = "transformers"
+) -> dict[str, Tensor]:
+    """Translate the names of timm 0.6's Swin-V2, which the papers' checkpoints hold, to those of today, or back.
 
     Liu et al., "Swin Transformer V2" (https://arxiv.org/abs/2111.09883). Since timm 0.9 the patch merging
-    between two stages belongs to the later one. The classifier and all that follows from sizes are dropped.
+    between two stages belongs to the later one. The classifier and all that follows from sizes are dropped,
+    and not made up on the way back.
 
     Args:
         state: The tower's state dict, names without prefix.
-        to: ``"transformers"`` for ``Swinv2Model``, ``"timm"`` for ``SwinTransformerV2(num_classes=0)``.
+        to: ``"transformers"`` for ``Swinv2Model``, ``"timm"`` for ``SwinTransformerV2(num_classes=0)``; ``"papers"``
+            from either of the two.
 
     Returns:
         The state dict, to be loaded strictly.
 
     Raises:
-        KeyError: Names are missing or unknown; the message lists them all.
-        ValueError: If ``to`` is neither of the two.
+        CheckpointError: Names are missing or unknown; the message lists them all.
+        ValueError: If ``to`` is none of the three.
 
     Example:
         >>> import torch
         >>> try:
         ...     swinv2({"layers.0.blocks.0.norm1.weight": torch.ones(8)}, to="timm")
-        ... except KeyError as error:
-        ...     print(error.args[0][:73])
+        ... except ValueError as error:
+        ...     print(str(error)[:73])
         not a whole state dict of this tower; missing keys: layers.0.blocks.0.att
     """
-    if to not in _TARGETS:
-        raise ValueError(f"to must be one of {', '.join(_TARGETS)}, got {to!r}")
-    return _TARGETS[to].rename(state)
+    if to not in (*_TARGETS, "papers"):
+        raise ValueError(f"to must be one of {', '.join(_TARGETS)}, papers, got {to!r}")
+    bare = bare_state(state)
+    if to == "papers":
+        source = "transformers" if any(key.startswith("encoder.") for key in bare) else "timm"
+        return _TARGETS[source].restore(bare)
+    return _TARGETS[to].rename(bare)

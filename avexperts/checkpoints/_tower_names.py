@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple, TypeAlias
 
+import torch
 from torch import Tensor
 
-Names: TypeAlias = Mapping[str, tuple[str, ...]]
+from avexperts.checkpoints._state_dict import complain
 
-_BLOCK = re.compile(r"layers\.(\d+)\.blocks\.(\d+)\.")
+Names: TypeAlias = Mapping[str, tuple[str, ...]]
 
 
 def weights_and_biases(modules: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
@@ -52,19 +53,27 @@ class TowerNames(NamedTuple):
         """Rename a state dict and insist on every name.
 
         Raises:
-            KeyError: Names are missing or unknown; the message lists them all.
+            CheckpointError: Names are missing or unknown; the message lists them all.
         """
-        expected = self._expand(_depths(state))
-        missing = sorted(expected.keys() - state.keys())
-        unknown = sorted(k for k in state.keys() - expected.keys() if not re.fullmatch(self.dropped, k))
-        lists = (("missing", missing), ("unknown", unknown))
-        problems = "; ".join(f"{kind} keys: {', '.join(keys)}" for kind, keys in lists if keys)
-        if problems:
-            raise KeyError(f"not a whole state dict of this tower; {problems}")
+        expected = self._expand(_depths(state, "layers.{}"))
+        _insist(expected.keys(), {key for key in state if not re.fullmatch(self.dropped, key)})
         renamed: dict[str, Tensor] = {}
         for old, new in expected.items():
             renamed.update(zip(new, _split(state[old], len(new)), strict=True))
         return renamed
+
+    def restore(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Give a whole state dict its old names back; what :meth:`rename` drops stays away.
+
+        Raises:
+            CheckpointError: Names are missing or unknown; the message lists them all.
+        """
+        expected = self._expand(_depths(state, self.stage))
+        _insist({name for new in expected.values() for name in new}, state.keys())
+        return {
+            old: state[new[0]] if len(new) == 1 else torch.cat([state[name] for name in new])
+            for old, new in expected.items()
+        }
 
     def _expand(self, depths: Sequence[int]) -> Names:
         names = dict(self.top)
@@ -78,8 +87,15 @@ class TowerNames(NamedTuple):
         return names
 
 
-def _depths(keys: Iterable[str]) -> list[int]:
-    found = [(int(match[1]), int(match[2])) for key in keys if (match := _BLOCK.match(key))]
+def _insist(expected: Set[str], found: Set[str]) -> None:
+    missing, unknown = sorted(expected - found), sorted(found - expected)
+    complain("not a whole state dict of this tower", missing=missing, unknown=unknown)
+
+
+def _depths(keys: Iterable[str], stage: str) -> list[int]:
+    number = r"(\d{1,3})"
+    block = re.compile(rf"{stage.format(number)}\.blocks\.{number}\.")
+    found = [(int(match[1]), int(match[2])) for key in keys if (match := block.match(key))]
     stages = 1 + max((stage for stage, _ in found), default=-1)
     return [1 + max((block for at, block in found if at == stage), default=0) for stage in range(stages)]
 

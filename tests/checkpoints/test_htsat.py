@@ -9,6 +9,7 @@ from torch import nn
 from transformers import ClapAudioConfig, ClapAudioModel
 from transformers.models.clap.modeling_clap import ClapAudioEncoder
 
+from avexperts.checkpoints._checkpoint_error import CheckpointError
 from avexperts.checkpoints._htsat import _HTSAT, htsat
 from avexperts.streams.transformers import open_clap_audio
 
@@ -91,7 +92,7 @@ class TestConverter:
             state["layers.0.downsample.norm.weight"],
         )
         state["absolute_pos_embed"] = state["layers.0.blocks.0.gate"] = torch.ones(1)
-        with pytest.raises(KeyError) as error:
+        with pytest.raises(CheckpointError) as error:
             htsat(state)
         text = error.value.args[0]
         assert (
@@ -101,9 +102,9 @@ class TestConverter:
 
     def test_a_lost_block_is_missing(self, golden):
         state = {key: value for key, value in golden.w.items() if not key.startswith("layers.1.blocks.0.")}
-        with pytest.raises(KeyError, match=r"missing keys: layers.1.blocks.0.attn.proj.bias"):
+        with pytest.raises(CheckpointError, match=r"missing keys: layers.1.blocks.0.attn.proj.bias"):
             htsat(state)
 
     def test_another_file(self):
-        with pytest.raises(KeyError, match="unknown keys: epoch, state_dict"):
+        with pytest.raises(CheckpointError, match="unknown keys: epoch, state_dict"):
             htsat({"epoch": torch.ones(1), "state_dict": torch.ones(1)})

@@ -98,7 +98,7 @@ def _read_htsat(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         return ax.convert.htsat(state.get("state_dict", state))
-    except (ax.checkpoints.CheckpointError, RuntimeError, pickle.UnpicklingError) as error:
+    except (ax.CheckpointError, RuntimeError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path}: not a checkpoint of HTS-AT ({error.args[0]})") from None
 
 
