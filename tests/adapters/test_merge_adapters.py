@@ -8,7 +8,7 @@ import _figures
 import pytest
 import torch
 from _close import assert_close
-from _towers import open_gates, toy_avmoe, toy_inputs
+from _towers import open_gates, toy_avmoe, toy_inputs, toy_pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load, save
@@ -126,6 +126,22 @@ def test_a_whole_model_shares_its_frozen_towers_and_nothing_else(method: str) ->
     assert all(parameter.requires_grad for parameter in model.adapter_parameters())
     assert model.state_dict().keys() == before.keys()
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_every_named_adapter_is_merged_and_switching_touches_only_the_copy() -> None:
+    streams = toy_pair()
+    model = toy_avmoe(streams=streams, batch_norm=True)
+    model.add_adapter("affine", toy_avmoe(streams=streams, batch_norm=True, unimodal_activation=None, num_latents=2))
+    merged = ax.merge_adapters(trained(model))
+    merged.set_adapter("affine")
+    assert model.active_adapter == "default"
+    assert not any(parameter.requires_grad for parameter in model.adapters["affine"].parameters())
+    assert all(parameter.requires_grad for parameter in model.adapters["default"].parameters())
+    inputs = toy_inputs()
+    for name in model.adapters:
+        out, expected = merged(inputs, adapters=name), model(inputs, adapters=name)
+        assert_close(out.vision, expected.vision)
+        assert_close(out.audio, expected.audio)
 
 
 def test_trainable_towers_are_copied() -> None:
