@@ -2,10 +2,9 @@ from __future__ import annotations
 
 
 class CheckpointError(ValueError):
-    """A stored adapter is damaged, of another version, or does not fit the model it is loaded into.
+    """A checkpoint is damaged, of another version, or does not fit what it is loaded into; or it cannot be written.
 
-    Every failure of :func:`save_adapters`, :func:`load_adapters` and the three methods of :class:`LockStep` that
-    build on them is this one error, and nothing has been changed when it is raised.
+    The one error of saving, loading, sharing and converting. The model is as it was when this is raised.
 
     Example:
         >>> from avexperts import LockStep

@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from avexperts.checkpoints._checkpoint_error import CheckpointError
+from avexperts.checkpoints._fit import is_sharded
 from avexperts.streams import SiteInfo
 
 # These means move by less than this when a tower is cast to bfloat16, and by more under other weights.
@@ -34,7 +35,7 @@ def probe(backbone: nn.Module) -> dict[str, float]:
     named = [
         (name, p)
         for name, p in backbone.named_parameters()
-        if p.dim() > 1 and p.is_floating_point() and not p.is_meta and p.numel()
+        if p.dim() > 1 and p.is_floating_point() and p.numel() and not p.is_meta and not is_sharded(p)
     ]
     count = min(8, len(named))
     chosen = [named[index * (len(named) - 1) // max(1, count - 1)] for index in range(count)]

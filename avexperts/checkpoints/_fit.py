@@ -21,6 +21,11 @@ def check_fit(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, wha
     """Raise one :class:`CheckpointError` that names every key, shape and kind of number that does not fit."""
     expected = stored_tensors(module, prefix)
     found = {key: tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    sharded = [key for key, tensor in expected.items() if is_sharded(tensor)]
+    if sharded:
+        raise CheckpointError(
+            f"{what} cannot be loaded into the sharded {sharded[0]}: load it before the model is sharded"
+        )
     problems = _named("missing", [key for key in expected if key not in found])
     problems += _named("unexpected", [key for key in found if key not in expected])
     both = [(key, expected[key], found[key]) for key in expected if key in found]
@@ -58,6 +63,11 @@ def fill(
                 fresh[name] = nn.Parameter(tensor, requires_grad=state[name].requires_grad)
     with torch.no_grad():
         module.load_state_dict({name: fresh[owner] for name, owner in owners.items()}, assign=assign)
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether this process holds a part of the tensor only, as under FSDP2."""
+    return hasattr(tensor, "full_tensor")
 
 
 def _state(module: nn.Module, what: str) -> dict[str, Tensor]:

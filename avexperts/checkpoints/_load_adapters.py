@@ -77,10 +77,11 @@ def load_adapters(
     if name in model.adapters:
         target: Any = model.adapters[name]
         stored.check_adapter(target, target.pairings)
+        warn_other_weights(stored.config["streams"], towers)
         fill(target, stored.tensors, "adapter.")
     else:
         fresh = rebuild(stored, site_tables_only(model.sites), device_of(towers))
         fresh.adapters[fresh.active_adapter].train(model.training)
+        warn_other_weights(stored.config["streams"], towers)
         model.add_adapter(name, fresh)
     stored.fill_heads(heads)
-    warn_other_weights(stored.config["streams"], towers)

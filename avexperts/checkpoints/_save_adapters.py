@@ -3,13 +3,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from avexperts.checkpoints._card import model_card
 from avexperts.checkpoints._checkpoint_error import CheckpointError
 from avexperts.checkpoints._describe import describe, warn_unstored_changes
-from avexperts.checkpoints._fit import stored_tensors
+from avexperts.checkpoints._fit import is_sharded, stored_tensors
 from avexperts.checkpoints._folder import write_folder
 from avexperts.streams import LockStep
 
@@ -27,7 +29,8 @@ def save_adapters(
 
     The folder gets ``adapter.safetensors``, ``config.json`` (a readable copy of what the first holds too) and a model
     card, ``README.md``. What was there is replaced at one stroke: a process killed while it saves leaves the old
-    adapter or the new one.
+    adapter or the new one. An adapter that is sharded over processes is gathered: all of them call this, and the first
+    writes.
 
     Args:
         model: The model; a wrapper such as ``DistributedDataParallel`` comes off first.
@@ -67,7 +70,15 @@ def save_adapters(
         tensors |= stored_tensors(module, f"heads.{head}.")
     config = describe(model, name, heads, metrics or {})
     folder = Path(folder)
+    if any(is_sharded(tensor) for tensor in tensors.values()):
+        tensors = {key: _whole(tensor) for key, tensor in tensors.items()}
+        if torch.distributed.get_rank() != 0:
+            return
     write_folder(folder, tensors, config, model_card(config, repo_id or folder.resolve().name))
+
+
+def _whole(tensor: Any) -> Tensor:
+    return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
 def check_lockstep(model: object, function: str) -> None:

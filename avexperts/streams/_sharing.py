@@ -77,10 +77,25 @@ class Sharing:
         Raises:
             CheckpointError: A file is missing, damaged or of a newer version; towers or heads are others; the Hub
                 cannot be reached.
+
+        Example:
+            >>> import tempfile
+            >>> from transformers import ViTConfig, ViTModel
+            >>> import avexperts as ax
+            >>> size = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=32)
+            >>> vision, audio = (ViTModel(ViTConfig(**size)) for _ in range(2))
+            >>> model = ax.methods.lavish(vision, audio, frame_size=(3, 32, 32), audio_size=(3, 32, 32))
+            >>> folder = tempfile.mkdtemp()
+            >>> model.save_pretrained(folder)
+            >>> back = ax.LockStep.from_pretrained(folder, vision=vision, audio=audio)
+            >>> len(back.couplings)
+            4
         """
         from avexperts.checkpoints._rebuild import from_pretrained
 
-        options: dict[str, Any] = {name: streams.pop(name) for name in ("taps", "towers", "checkpoint") if name in streams}
+        options: dict[str, Any] = {
+            name: streams.pop(name) for name in ("taps", "towers", "checkpoint") if name in streams
+        }
         return from_pretrained(
             path_or_repo,
             streams,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,7 +13,7 @@ import _figures
 import pytest
 import torch
 import torch._dynamo.testing
-from _towers import FAMILIES, open_gates, toy_avmoe, toy_inputs, toy_stream
+from _towers import FAMILIES, open_gates, open_toy, toy_avmoe, toy_inputs, toy_stream
 from _trained import (
     HAND_MADE,
     REBUILT,
@@ -232,3 +234,35 @@ def test_tied_shared_and_transposed_tensors(tmp_path: Path) -> None:
     assert odd.one.weight is odd.two.weight
     x = torch.randn(2, 9, 3)
     assert torch.equal(back(vision=x).vision, model(vision=x).vision)
+
+
+def test_what_killed_saves_left_is_swept_away_when_it_is_old(tmp_path: Path) -> None:
+    for name in (".saving-old", ".saving-new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter.safetensors").write_bytes(b"half")
+    os.utime(tmp_path / ".saving-old", (0, 0))
+    toy_avmoe().save_pretrained(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".saving-new", "README.md", "adapter.safetensors", "config.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, of sharding without an accelerator
+def test_a_sharded_adapter_is_gathered(tmp_path: Path) -> None:
+    from torch.distributed.fsdp import fully_shard
+
+    model, inputs = trained(toy_avmoe, torch.float32)
+    streams = {name: ax.Stream(copy.deepcopy(stream.backbone), open_toy) for name, stream in reopened(model).items()}
+    for name, stream in streams.items():
+        stream.sites = model.sites[name]
+    expected = copy.deepcopy(model)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        fully_shard(model, mesh=torch.distributed.init_device_mesh("cpu", (1,)))
+        model.save_pretrained(tmp_path / "adapter")
+        with pytest.raises(ax.CheckpointError, match="load it before the model is sharded"):
+            ax.load_adapters(model, tmp_path / "adapter")
+    finally:
+        torch.distributed.destroy_process_group()
+    back = ax.LockStep.from_pretrained(tmp_path / "adapter", **streams)
+    assert_equal(back, expected, inputs)
