@@ -8,6 +8,7 @@ import _figures
 import pytest
 import torch
 from _close import assert_close
+from _golden import Golden
 from _towers import open_gates, toy_avmoe, toy_inputs, toy_pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -102,6 +103,13 @@ def test_every_adapter_that_holds_a_bottleneck(build, dtype: torch.dtype) -> Non
         out, merged = (out,), (merged,)
     for now, before in zip(merged, out, strict=True):
         assert deviation(now, before) <= PROMISED[dtype]
+
+
+def test_a_merged_expert_of_the_papers_gives_their_numbers() -> None:
+    case = Golden("avmoe", "expert_uni_bn_ln")
+    expert = ax.BottleneckAdapter(24, reduction=4, batch_norm=True, activation=None).double().eval()
+    expert.load_state_dict(ax.convert.avmoe(case.w, like=expert))
+    assert_close(ax.merge_adapters(expert)(case.tensors["in.x"]), case.out["y"])
 
 
 @pytest.mark.parametrize("method", ["avmoe", "couplings"])
