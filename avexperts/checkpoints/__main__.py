@@ -57,9 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("source", metavar="SRC", type=Path, help=f"file to read: .safetensors, {', '.join(PICKLED)}")
-    command.add_argument(
-        "target", metavar="DST", type=Path, help="file to write: .safetensors, or .pt for --to papers"
-    )
+    command.add_argument("target", metavar="DST", type=Path, help="file to write: .safetensors, or .pt for --to papers")
     command.add_argument("--from", dest="system", required=True, choices=SYSTEMS, help="whose names these are")
     command.add_argument("--to", help="avexperts or papers; for towers transformers, timm (swinv2 only) or papers")
     command.add_argument(
