@@ -8,6 +8,9 @@ import pytest
 import torch
 from _figures import record
 from _small_runs import LISTENING, Augmented, StoppedError, checkpoints, difference, listener, numbers, train
+from accelerate import Accelerator
+from avtasks.training import Recipe
+from avtasks.training.distribute import start_accelerator
 
 RECOMPUTED = LISTENING | {"network": partial(listener, checkpoint="all", batch_norm=True), "epochs": 2}
 CASES = {
@@ -93,6 +96,24 @@ def test_fp16_needs_a_gpu(tmp_path):
         pytest.skip("there is a GPU")
     with pytest.raises(ValueError, match="'fp16' needs a GPU; on a CPU take 'bf16' or 'no'"):
         train(tmp_path, precision="fp16")
+
+
+def test_the_loss_scale_is_restored(tmp_path, monkeypatch):
+    def accelerator(recipe: Recipe) -> Accelerator:
+        started = start_accelerator(recipe)
+        # what accelerate makes for fp16 on a GPU, here on the CPU; it doubles every second step
+        started.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
+        return started
+
+    monkeypatch.setattr("avtasks.training.training_run.start_accelerator", accelerator)
+    whole = train(tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        train(tmp_path / "parts", stop_at=7)
+    resumed = train(tmp_path / "parts", resume=True)
+    expected, found = checkpoints(tmp_path / "whole"), checkpoints(tmp_path / "parts")
+    assert found["step_00000018.pt"]["scaler"]["scale"] == 8.0 * 2**9
+    assert difference(expected, found) == 0
+    assert difference(whole.model.state_dict(), resumed.model.state_dict()) == 0
 
 
 def test_recomputing_activations_changes_no_gradient(tmp_path):
