@@ -61,7 +61,7 @@ def _backbones(config: Mapping[str, Any]) -> str:
         )
         for name, stream in config["streams"].items()
     ]
-    return _table(("stream", "backbone", "weights", "input", "sites", "parameters"), rows)
+    return _table(("stream", "backbone", "known as", "input", "sites", "parameters"), rows)
 
 
 def _usage(config: Mapping[str, Any], place: str, method: str | None) -> str:
