@@ -57,6 +57,14 @@ class HTSATFrontEnd(nn.Module):
     are those of the AudioSet checkpoints at 32 kHz; CLAP's own feature extractor works at 48 kHz with other
     filters and does not suit HTS-AT weights.
 
+    Where the waveform is shorter than ``clip_samples`` and a whole number of hops long, the filled clip repeats
+    with a period of ``samples / hop_length`` frames. Frame :math:`k` spans the samples
+    :math:`[kh - n/2, kh + n/2)`, with :math:`h` the hop and :math:`n` the window; as long as it stays inside the
+    clip, frame :math:`k + period` spans the same numbers one repetition later. Only frames that reach over an end,
+    where the clip is reflected instead of repeated, are others. So each distinct frame is transformed once, and the
+    rest are copies: the result is exact. For a second in ten, frames 2 to 998 have period 100, and 104 frames
+    stand for all 1001.
+
     Nothing is trained and nothing is saved: the state dict is empty.
 
     Args:
@@ -115,17 +123,12 @@ class HTSATFrontEnd(nn.Module):
         self._check(waveform)
         # a half-precision product would cost the quiet bands tens of dB
         with torch.autocast(waveform.device.type, enabled=False):
-            spectrum = torch.stft(
-                self._fill_clip(waveform),
-                self.n_fft,
-                self.hop_length,
-                window=self.window,
-                center=True,
-                pad_mode="reflect",
-                return_complex=True,
-            )
-            power = torch.view_as_real(spectrum).square().sum(-1).mT
-            return 10 * torch.log10((power @ self.mel_filters).clamp(min=1e-10)).unsqueeze(1)
+            distinct = self._distinct_frames(waveform.shape[1])
+            if distinct is None:
+                return self._log_mels(self._all_frames(waveform))
+            positions, copies = (index.to(waveform.device) for index in distinct)
+            frames = waveform.index_select(1, positions.flatten()).unflatten(1, positions.shape)
+            return self._log_mels(torch.fft.rfft(frames * self.window)).index_select(2, copies)
 
     def extra_repr(self) -> str:
         return f"n_fft={self.n_fft}, hop_length={self.hop_length}, clip_samples={self.clip_samples}"
@@ -142,6 +145,37 @@ class HTSATFrontEnd(nn.Module):
         shortest = 1 if self.clip_samples else self.n_fft // 2 + 1
         if samples < shortest:
             raise ValueError(f"waveform has {samples} samples, at least {shortest} are needed")
+
+    def _log_mels(self, spectrum: Tensor) -> Tensor:
+        power = torch.view_as_real(spectrum).square().sum(-1)
+        return 10 * torch.log10((power @ self.mel_filters).clamp(min=1e-10)).unsqueeze(1)
+
+    def _all_frames(self, waveform: Tensor) -> Tensor:
+        return torch.stft(
+            self._fill_clip(waveform),
+            self.n_fft,
+            self.hop_length,
+            window=self.window,
+            center=True,
+            pad_mode="reflect",
+            return_complex=True,
+        ).mT
+
+    def _distinct_frames(self, samples: int) -> tuple[Tensor, Tensor] | None:
+        """The samples of every distinct frame, and for each frame the distinct one it is; None where all differ."""
+        clip, hop, before = self.clip_samples or 0, self.hop_length, self.n_fft // 2
+        after = self.n_fft - before
+        period, frames = samples // hop, 1 + (clip + before - after) // hop
+        first, beyond = -(-before // hop), (clip - after) // hop + 1  # from first to before beyond: inside the clip
+        if samples % hop or clip <= before or beyond - first <= period:
+            return None
+        number = torch.arange(frames)
+        inside = (number >= first) & (number < beyond)
+        copies = torch.where(inside, first + (number - first) % period, number)
+        distinct = torch.cat((number[: first + period], number[beyond:]))
+        positions = (distinct[:, None] * hop + torch.arange(-before, after)).abs()
+        positions = clip - 1 - (clip - 1 - positions).abs()
+        return positions % samples, torch.searchsorted(distinct, copies)
 
     def _fill_clip(self, waveform: Tensor) -> Tensor:
         if self.clip_samples is None:
