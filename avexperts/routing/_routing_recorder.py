@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from avexperts._table import table
 
@@ -58,20 +59,22 @@ class RoutingRecorder:
     def __init__(self, model: nn.Module | None = None) -> None:
         self.model = model
         self._sums: dict[tuple[tuple[str, ...], torch.device], Tensor] = {}
-        self._stop: Callable[[], None] | None = None
+        self._hook: RemovableHandle | None = None
 
     def __enter__(self) -> RoutingRecorder:
         if self.model is None:
             raise ValueError("nothing to record: give the model, RoutingRecorder(model)")
-        if self._stop is not None:
+        if self._hook is not None:
             raise RuntimeError("this recorder is recording already")
-        self._stop = _observe(self.model, lambda out: self.update(out))
+        # Not compiled, or it would become a graph of its own for every set of streams.
+        hook = torch.compiler.disable(lambda _model, _args, out: self.update(out))
+        self._hook = self.model.register_forward_hook(hook)
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._stop is not None
-        self._stop()
-        self._stop = None
+        assert self._hook is not None
+        self._hook.remove()
+        self._hook = None
 
     @torch.no_grad()
     def update(self, out: Any) -> None:
@@ -143,7 +146,7 @@ class RoutingRecorder:
         if not self._sums:
             raise RuntimeError(
                 "no routing was recorded: the model was not called, has no routers or its adapters are disabled, or it "
-                "is compiled inside of a larger one, where update(out) is needed"
+                "is compiled inside of something larger, where update(out) is needed"
             )
         return {name: _row(sums) for name, sums in self._totals().items()}
 
@@ -232,34 +235,3 @@ def _alike(probs: Mapping[str, Tensor], losses: Mapping[str, Tensor]) -> list[tu
         if value.shape[0]:
             groups.setdefault((value.shape, value.dtype, value.device, name in losses), []).append(name)
     return [tuple(names) for names in groups.values()]
-
-
-class _ObservedCall:
-    """Stands in for a compiled call: hooks that come after compilation would silently not run."""
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self.call = call
-        self.observers: list[Callable[[Any], None]] = []
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        out = self.call(*args, **kwargs)
-        for observer in self.observers:
-            observer(out)
-        return out
-
-
-def _observe(model: nn.Module, observer: Callable[[Any], None]) -> Callable[[], None]:
-    """Show every output of the model to the observer; returns what ends this."""
-    compiled = model._compiled_call_impl
-    if compiled is None:
-        return model.register_forward_hook(lambda _module, _args, out: observer(out)).remove
-    call = compiled if isinstance(compiled, _ObservedCall) else _ObservedCall(compiled)
-    call.observers.append(observer)
-    model._compiled_call_impl = call
-
-    def stop() -> None:
-        call.observers.remove(observer)
-        if not call.observers and model._compiled_call_impl is call:
-            model._compiled_call_impl = call.call
-
-    return stop

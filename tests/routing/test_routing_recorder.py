@@ -17,6 +17,8 @@ from _towers import open_gates, toy_avmoe, toy_inputs
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._dynamo.exc import Unsupported
+from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 import avexperts as ax
@@ -136,7 +138,7 @@ def test_recording_changes_no_output_no_gradient_and_keeps_no_graph() -> None:
     with recorder:
         for _ in range(5):
             model(inputs)
-    assert living_tensors() == before
+    assert living_tensors() <= before
 
 
 def test_recording_never_asks_the_device_for_a_value() -> None:
@@ -159,8 +161,6 @@ def test_an_error_in_the_model_or_in_the_block_ends_the_recording() -> None:
 
 def test_two_recorders_at_once_stop_in_any_order() -> None:
     model, inputs = toy_model(), toy_inputs()
-    model.compile(backend="eager")
-    compiled = model._compiled_call_impl
     first, second = ax.RoutingRecorder(model), ax.RoutingRecorder(model)
     first.__enter__()
     second.__enter__()
@@ -171,27 +171,41 @@ def test_two_recorders_at_once_stop_in_any_order() -> None:
     model(inputs)
     assert {row.samples for row in first.summary().values()} == {3}
     assert {row.samples for row in second.summary().values()} == {6}
-    assert model._compiled_call_impl is compiled
 
 
-@pytest.mark.parametrize("how", ["compile() before", "compile() and run before", "torch.compile"])
-def test_compiled_models_are_recorded_without_a_new_graph(how: str) -> None:
+@pytest.mark.parametrize("how", ["compile, record", "compile, run, record", "record, compile", "torch.compile, record"])
+def test_compiled_models_are_recorded_without_a_graph_more(how: str) -> None:
     torch._dynamo.reset()
     model, inputs, by_hand = toy_model(parts=(0,)), toy_inputs(), ax.RoutingRecorder()
     by_hand.update(copy.deepcopy(model)(inputs))
-    counter = torch._dynamo.testing.CompileCounter()
-    if how == "torch.compile":
+    counter = CompileCounter()
+    if how.startswith("torch.compile"):
         model = torch.compile(model, backend=counter, fullgraph=True)
-    else:
+    elif how.startswith("compile"):
         model.compile(backend=counter)
-    if how == "compile() and run before":
+    if "run" in how:
         model(inputs)
     with ax.RoutingRecorder(model) as recorder:
+        if how == "record, compile":
+            model.compile(backend=counter)
         model(inputs)
     model(inputs)
     assert counter.frame_count == 1
     for name, value in flat(by_hand).items():
         assert_close(flat(recorder)[name].float(), value.float(), what=name)
+
+
+def test_inside_of_a_larger_graph_it_says_so() -> None:
+    torch._dynamo.reset()
+    model, inputs = toy_model(parts=(0,)), toy_inputs()
+
+    def outer(inputs: dict[str, Tensor]) -> Tensor:
+        return model(inputs).vision
+
+    with ax.RoutingRecorder(model) as recorder, pytest.raises(Unsupported, match="disable"):
+        torch.compile(outer, backend="eager", fullgraph=True)(inputs)
+    with pytest.raises(RuntimeError, match="compiled inside of something larger"):
+        recorder.summary()
 
 
 def test_absent_streams_do_not_count_for_masked_experts() -> None:
@@ -207,6 +221,17 @@ def test_absent_streams_do_not_count_for_masked_experts() -> None:
     rows = recorder.summary()
     assert {row.samples for name, row in rows.items() if name.startswith("vision.")} == {9}
     assert {row.samples for name, row in rows.items() if name.startswith("audio.")} == {3}
+
+
+def test_batches_of_several_adapters_are_kept_apart() -> None:
+    model = toy_model()
+    model.add_adapter("wide", toy_model(cross_experts=2))
+    with ax.RoutingRecorder(model) as recorder:
+        model(toy_inputs(), adapters=["default", "wide", "wide"])
+        model(toy_inputs(), adapters=["default", "wide", None])
+    rows = recorder.summary()
+    sizes = {(name.partition("/")[0], row.samples, len(row.load)) for name, row in rows.items()}
+    assert sizes == {("default", 2, 2), ("wide", 3, 3)}
 
 
 def test_samples_that_no_expert_could_serve_do_not_count() -> None:

@@ -153,7 +153,7 @@ def test_a_thousand_calls_that_fail_leave_nothing() -> None:
     assert len(ghosts) >= 1000
     gc.collect()
     assert not any(ghost() for ghost in ghosts)
-    assert living_tensors() == tensors
+    assert living_tensors() <= tensors
     assert condition(model) == before
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     out = model(inputs)
