@@ -1,0 +1,5 @@
+"""What is measured; importing this fills the registry."""
+
+from . import layers as layers
+from . import scaling as scaling
+from . import steps as steps

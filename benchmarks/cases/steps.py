@@ -1,0 +1,170 @@
+"""Whole passes of the event-localisation model at full size: towers and adapters, without head and optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import avexperts as ax
+
+from ..case import Setting, Variant, case
+from ..peers import PublishedMoE, lora_rank, with_lora
+from ..towers import AUDIO_SIZE, FRAME_SIZE, full_towers
+
+# The paper's recipe; gates are opened so that no path is idle.
+RECIPE: Mapping[str, Any] = {
+    "batch_norm": True,
+    "unimodal_activation": None,
+    "gate_init": 0.5,
+    "latent_gate_init": 0.5,
+}
+ALL_PAIRS, EIGHT_PAIRS = 1, 2  # skip_every
+
+
+class Towers(NamedTuple):
+    """Two backbones and the size of one input of each."""
+
+    vision: nn.Module
+    audio: nn.Module
+    frame_size: Sequence[int]
+    audio_size: Sequence[int]
+
+    def streams(self) -> dict[str, ax.Stream]:
+        """Open both as the papers do."""
+        return {
+            "vision": ax.open_backbone(self.vision, self.frame_size),
+            "audio": ax.open_backbone(self.audio, self.audio_size, granularity="block", final_norm=False),
+        }
+
+
+class FirstBlockShift(nn.Module):
+    """A trained vector added in the first block, so that the backward pass runs through the whole tower."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, own: Tensor, *others: Tensor) -> Tensor:
+        """``(B, N, D) -> (1, 1, D)``."""
+        return self.shift[None, None]
+
+
+def adapted(towers: Towers, *, skip_every: int = EIGHT_PAIRS, **options: Any) -> ax.LockStep:
+    """The model of the paper."""
+    return ax.methods.avmoe(**towers.streams(), skip_every=skip_every, **{**RECIPE, **options})
+
+
+def published(towers: Towers, ours: ax.LockStep) -> ax.LockStep:
+    """The same model with the published form of every adapter."""
+    couplings = []
+    for pair, coupling in zip(ours.pairings, ours.couplings, strict=True):
+        experts = {name: PublishedMoE(expert) for name, expert in coupling.experts.items()}
+        couplings.append((pair, ax.ResidualCoupling(experts)))
+    return ax.LockStep(towers.streams(), couplings)
+
+
+def bare(towers: Towers, *, shifted: bool) -> ax.LockStep:
+    """The frozen towers alone; ``shifted`` for training."""
+    streams = towers.streams()
+    if not shifted:
+        return ax.LockStep(streams)
+    sites = {name: stream.sites for name, stream in streams.items()}
+    pair = ax.pair_sites(sites)[0]
+    widths = {name: next(row.dim for row in rows if row.name == pair[name]) for name, rows in sites.items()}
+    return ax.LockStep(
+        streams, [(pair, ax.ResidualCoupling({name: FirstBlockShift(dim) for name, dim in widths.items()}))]
+    )
+
+
+class LoraTowers(nn.Module):
+    """Both towers with LoRA, each by itself."""
+
+    def __init__(self, towers: Towers, parameters: int) -> None:
+        super().__init__()
+        self.rank = lora_rank([towers.vision, towers.audio], parameters)
+        self.vision, self.audio = (with_lora(tower, self.rank) for tower in (towers.vision, towers.audio))
+
+    def train(self, mode: bool = True) -> LoraTowers:
+        """Stay in evaluation mode, as frozen towers do: LoRA without dropout knows no other."""
+        return super().train(False)
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Give the final tokens of both."""
+        return {
+            "vision": self.vision.forward_features(inputs["vision"]).flatten(1, 2),
+            "audio": self.audio(inputs["audio"]).last_hidden_state.flatten(2).mT,
+        }
+
+
+def paper_towers() -> Towers:
+    """Swin-V2-L 192 and HTS-AT."""
+    return Towers(*full_towers(), FRAME_SIZE, AUDIO_SIZE)
+
+
+def frames(setting: Setting) -> int:
+    """Frames of one batch: two clips of ten seconds on a GPU, far less on a CPU."""
+    return 20 if setting.device.type == "cuda" else 1 if setting.quick else 2
+
+
+def step_variants(setting: Setting, towers: Towers) -> dict[str, Variant]:
+    """The published form, ours, ours with cheaper resamplers, LoRA, and the towers alone."""
+    exact = adapted(towers)
+    count = sum(p.numel() for p in exact.parameters() if p.requires_grad)
+    models: dict[str, nn.Module] = {
+        "published": published(towers, exact),
+        "ours": exact,
+        "ours, lowrank": adapted(towers, resampler="lowrank"),
+        "ours, interpolate": adapted(towers, resampler="interpolate"),
+        "LoRA": LoraTowers(towers, count),
+        "towers": bare(towers, shifted=True),
+    }
+    return model_variants(setting, towers, models)
+
+
+def pass_variants(setting: Setting, towers: Towers) -> dict[str, Variant]:
+    """For inference: also with batch norm and gates merged into the projections."""
+    exact = adapted(towers)
+    models = {
+        "published": published(towers, exact),
+        "ours": exact,
+        "ours, merged": ax.merge_adapters(exact.eval()),
+        "ours, lowrank": adapted(towers, resampler="lowrank"),
+        "ours, interpolate": adapted(towers, resampler="interpolate"),
+        "towers": bare(towers, shifted=False),
+    }
+    return model_variants(setting, towers, models)
+
+
+def model_variants(setting: Setting, towers: Towers, models: Mapping[str, nn.Module]) -> dict[str, Variant]:
+    inputs = {
+        "vision": torch.randn(frames(setting), *towers.frame_size, device=setting.device),
+        "audio": torch.randn(frames(setting), *towers.audio_size, device=setting.device),
+    }
+    return {name: _variant(setting, name, model.to(setting.device), inputs) for name, model in models.items()}
+
+
+def _variant(setting: Setting, name: str, model: nn.Module, inputs: dict[str, Tensor]) -> Variant:
+    if setting.compiled:
+        model.compile()
+
+    def call() -> list[Tensor]:
+        out = model(inputs)
+        tokens = out if isinstance(out, dict) else out.tokens
+        return [tokens["vision"], tokens["audio"]]
+
+    return Variant(model, call, equal=name in ("published", "ours", "ours, merged"))
+
+
+@case("ave step", {"8 pairs": None}, facts=lambda _: {"frames": "1 or 2 on a CPU, 20 on a GPU"}, step=("train",), memory=("kept", "peak"))
+def ave_step(setting: Setting, _: None) -> dict[str, Variant]:
+    """Forward and backward."""
+    return step_variants(setting, paper_towers())
+
+
+@case("ave pass", {"8 pairs": None}, step=("forward",))
+def ave_pass(setting: Setting, _: None) -> dict[str, Variant]:
+    """Forward in evaluation mode."""
+    return pass_variants(setting, paper_towers())

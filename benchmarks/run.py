@@ -1,0 +1,200 @@
+"""Measure, and store what was found.
+
+    python -m benchmarks.run --quick
+    python -m benchmarks.run --out benchmarks/results/cpu.json
+    python -m benchmarks.run --device cuda --suite all --out benchmarks/results/cuda.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import benchmarks.cases  # noqa: F401  (fills the registry)
+
+from .case import REGISTRY, Case, Mode, Setting, Variant
+from .environment import environment
+from .gate import GateError, check_case
+from .memory import kept_bytes, peak_bytes
+from .passes import make_pass
+from .ratios import spread
+from .timing import measure
+
+SUITES = ("layer", "step", "memory", "scaling")
+SCHEMA = 1
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the chosen cases; each result is stored as soon as it is there.
+
+    Args:
+        argv: Command line; the process's own by default.
+
+    Raises:
+        SystemExit: Nothing to run, no such device, or a case failed.
+    """
+    options = _options(argv)
+    cases = chosen_cases(options.suite, options.cases)
+    device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("benchmarks.run: --device cuda, but torch sees no CUDA device")
+    if not cases:
+        raise SystemExit(f"benchmarks.run: no case of suite {options.suite!r} is called {options.cases!r}")
+    torch.set_num_threads(options.threads)
+    repeats = options.repeats or (3 if options.quick else 5 if device.type == "cpu" else 20)
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "quick": options.quick,
+        "repeats": repeats,
+        "environment": environment(device),
+        "records": [],
+        "failed": {},
+    }
+    began = time.monotonic()
+    for name, modes in cases.items():
+        case = REGISTRY[name]
+        for precision in case.precisions if device.type == "cuda" else ("float32",):
+            setting = Setting(device, precision, options.quick)
+            try:
+                for record in run_case(case, modes, setting, repeats):
+                    document["records"].append(record)
+                    print(_line(record), flush=True)
+            except Exception as error:
+                document["failed"][f"{name}, {precision}"] = f"{type(error).__name__}: {error}"[:500]
+                print(f"{name}, {precision}: FAILED\n{traceback.format_exc()}", flush=True)
+            document["seconds"] = round(time.monotonic() - began, 1)
+            write(document, options.out)
+    print(f"{len(document['records'])} results in {document['seconds']:.0f} s: {options.out}")
+    if document["failed"]:
+        raise SystemExit(f"benchmarks.run: {len(document['failed'])} failed: {', '.join(document['failed'])}")
+
+
+def chosen_cases(suite: str, pattern: str) -> dict[str, list[Mode]]:
+    """Cases of a suite, or of ``"all"``, whose name fits the pattern, with what is to be measured.
+
+    Args:
+        suite: One of ``SUITES`` or ``"all"``.
+        pattern: As in a shell: ``"avmoe/*vision"``.
+
+    Example:
+        >>> chosen_cases("step", "ave*")
+        {'ave step/8 pairs': ['train'], 'ave pass/8 pairs': ['forward']}
+    """
+    suites = SUITES if suite == "all" else (suite,)
+    chosen = {
+        name: [mode for key in suites for mode in case.suites.get(key, ())]
+        for name, case in REGISTRY.items()
+        if fnmatch(name, pattern)
+    }
+    return {name: modes for name, modes in chosen.items() if modes}
+
+
+def run_case(case: Case, modes: Sequence[Mode], setting: Setting, repeats: int) -> Iterator[dict[str, Any]]:
+    """Build a case, check it, measure it.
+
+    Args:
+        case: From the registry.
+        modes: What to measure.
+        setting: Where and how.
+        repeats: Rounds.
+
+    Yields:
+        One record per mode.
+
+    Raises:
+        GateError: Variants that should agree do not; nothing was timed.
+    """
+    torch.manual_seed(0)
+    if setting.compiled:
+        torch._dynamo.reset()
+    inside = [mode for mode in modes if mode != "peak"]
+    variants = case.build(setting, case.argument)
+    names = [name for name, variant in variants.items() if variant.trains or "forward" in modes]
+    facts = {"facts": dict(case.facts), "precision": setting.precision}
+    errors: dict[str, Any] = {}
+    for mode in inside:
+        passes: Mode = "train" if mode == "kept" else mode
+        if passes not in errors:
+            errors[passes] = check_case(variants, passes, setting, case.name)
+        found = _measured(variants, mode, setting, repeats)
+        yield {"case": case.name, "mode": mode, **facts, "gate": errors[passes], "variants": found}
+    del variants
+    gc.collect()
+    if setting.device.type == "cuda":
+        torch.cuda.empty_cache()
+    if "peak" in modes:
+        peaks = {name: peak_bytes(case.name, name, "train", setting) for name in names}
+        yield {"case": case.name, "mode": "peak", **facts, "gate": errors.get("train", {}), "variants": peaks}
+
+
+def _measured(variants: dict[str, Variant], mode: Mode, setting: Setting, repeats: int) -> dict[str, Any]:
+    found: dict[str, dict[str, Any]] = {}
+    if mode == "kept":
+        found = {name: {"kept": kept_bytes(variant, setting)} for name, variant in variants.items() if variant.trains}
+    else:
+        calls = {
+            name: make_pass(variant, mode, setting)
+            for name, variant in variants.items()
+            if variant.trains or mode == "forward"
+        }
+        warm_up = 3 if setting.device.type == "cuda" else 1
+        taken = measure(calls, repeats=repeats, device=setting.device, warm_up=warm_up)
+        found = {name: {"seconds": samples} for name, samples in taken.items()}
+    for name in found:
+        parameters = variants[name].module.parameters()
+        found[name]["parameters"] = sum(p.numel() for p in parameters if p.requires_grad)
+    return found
+
+
+def write(document: dict[str, Any], out: Path) -> None:
+    """Store the results; a file that is there already is replaced whole."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_suffix(".part")
+    part.write_text(json.dumps(_rounded(document), indent=1) + "\n")
+    part.replace(out)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _line(record: dict[str, Any]) -> str:
+    parts = []
+    for name, found in record["variants"].items():
+        if "seconds" in found:
+            clocks = found["seconds"]
+            parts.append(f"{name} {1000 * spread(clocks.get('cpu', clocks['wall'])).median:.1f} ms")
+        else:
+            parts.append(f"{name} {found.get('kept', found.get('peak', 0)) / 1e6:.1f} MB")
+    return f"{record['case']}, {record['mode']}, {record['precision']}: " + "; ".join(parts)
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.partition("\n")[0])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--suite", choices=(*SUITES, "all"), default="all")
+    parser.add_argument("--cases", default="*", help="only cases of this name, as in a shell: 'avmoe/*vision'")
+    parser.add_argument("--repeats", type=int, help="rounds; 5 on a CPU, 20 on a GPU")
+    parser.add_argument("--threads", type=int, default=1, help="one thread gives the steadiest ratios")
+    parser.add_argument("--quick", action="store_true", help="smaller batches, three rounds")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks.json"))
+    return parser.parse_args(argv)
+
+
+__all__ = ["GateError", "chosen_cases", "main", "run_case"]
+
+if __name__ == "__main__":
+    main()
