@@ -152,7 +152,7 @@ class LockStep(NamedAdapters, Sharing):
                     site = _from_entry(plan, stream, site, entry)
                 if site is not None and stream + "." + site.name in self._taps:
                     out.taps[stream + "." + site.name] = site.tokens
-                if site is not None and (self.checkpoint == "towers" or (self.checkpoint == "all" and meeting is None)):
+                if site is not None and self._recomputes(site.tokens, coupled=meeting is not None):
                     site = Site(site.name, site.tokens, recomputed(site.run))
                 if meeting is None:
                     if site is not None:
@@ -232,6 +232,12 @@ class LockStep(NamedAdapters, Sharing):
         if not streams:
             raise ValueError(f"no input: give at least one of {list(self._openers)}")
         return streams
+
+    def _recomputes(self, tokens: Tensor, coupled: bool) -> bool:
+        # Where frozen sub-layers get tokens without history, there is no backward pass to run them again in. A coupling
+        # may give its sub-layer prompts that train.
+        records = coupled or self.towers_mode == "trainable" or tokens.requires_grad
+        return records and (self.checkpoint == "towers" or (self.checkpoint == "all" and not coupled))
 
     def _meet(
         self, meeting: Meeting, sites: list[Site | None], rows: Rows | None, out: LockStepOutput
