@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,19 +13,11 @@ from torch import nn
 from avexperts.checkpoints._checkpoint_error import CheckpointError
 from avexperts.checkpoints._fit import is_sharded
 from avexperts.streams import SiteInfo
+from avexperts.streams._fingerprint import fingerprint as fingerprint
+from avexperts.streams._fingerprint import site_rows as site_rows
 
 # These means move by less than this when a tower is cast to bfloat16, and by more under other weights.
 _PROBE_TOLERANCE = 5e-3
-
-
-def site_rows(sites: Sequence[SiteInfo]) -> list[str]:
-    """One line per site: its name, token count, width, and whether it takes a prefix."""
-    return [f"{site.name} {site.tokens}x{site.dim}{' prefix' if site.takes_prefix else ''}" for site in sites]
-
-
-def fingerprint(rows: Sequence[str]) -> str:
-    """The sha256 of a site table."""
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
 def probe(backbone: nn.Module) -> dict[str, float]:

@@ -66,21 +66,28 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     path = folder / WEIGHTS
     if not path.is_file():
         raise CheckpointError(f"{folder}: holds no {WEIGHTS}, so no adapter was saved there")
+    opened = path.stat()
     metadata, tensors = read_tensor_file(path)
-    _check_readable_copy(folder / CONFIG, metadata.get("config", ""))
-    return _parse(metadata.get("config", ""), path), tensors
+    text = metadata.get("config", "")
+    if _readable_copy(folder / CONFIG) in (None, text):
+        return _parse(text, path), tensors
+    now = path.stat()
+    if (now.st_ino, now.st_mtime_ns) != (opened.st_ino, opened.st_mtime_ns):
+        del tensors
+        return read_folder(folder)  # another process saved in between
+    raise CheckpointError(
+        f"{folder / CONFIG}: was changed, and disagrees with the copy inside {WEIGHTS}; restore or delete it, and "
+        "change an adapter by loading and saving it"
+    )
 
 
-def _check_readable_copy(path: Path, text: str) -> None:
+def _readable_copy(path: Path) -> str | None:
     try:
-        copy = path.read_text(encoding="utf-8") if path.is_file() else text
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error})") from error
-    if copy != text:
-        raise CheckpointError(
-            f"{path}: was changed, and disagrees with the copy inside {WEIGHTS}; restore or delete it, and change an "
-            "adapter by loading and saving it"
-        )
 
 
 def _parse(text: str, path: Path) -> dict[str, Any]:

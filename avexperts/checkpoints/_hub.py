@@ -15,6 +15,8 @@ _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 def local_folder(path_or_repo: str | Path, *, revision: str | None = None, **hub: Any) -> Path:
     """The folder itself where there is one, else a repository's, fetched into the Hub's cache."""
     folder = Path(path_or_repo)
+    if folder.is_file():
+        raise CheckpointError(f"{folder}: is a file; give the folder that save_pretrained wrote")
     if folder.exists():
         return folder
     if isinstance(path_or_repo, Path) or not _REPOSITORY.fullmatch(path_or_repo):

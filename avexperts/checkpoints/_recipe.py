@@ -30,9 +30,11 @@ def build(
             f"was built {how}; build the model and use ax.load_adapters(model, ...), or give method=, a function of "
             "the streams that returns the model"
         )
+    function = getattr(methods, str(name)) if method is None else method
+    arguments = recipe.get("arguments", {}) if getattr(function, "__name__", "") == name else {}
     try:
         with torch.device("meta"):
-            return (method or getattr(methods, str(name)))(**streams, **{**recipe.get("arguments", {}), **lockstep})
+            return function(**streams, **{**arguments, **lockstep})
     except Exception as error:  # whatever a stored argument does to a method of another version
         raise CheckpointError(f"its recipe does not build here ({error})") from error
 

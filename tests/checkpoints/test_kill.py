@@ -35,10 +35,11 @@ def save(step):
 def saved_step():
     "Load it: all numbers are of one step, and so is the config."
     ax.load_adapters(model, folder)
-    values = {value for parameter in model.adapter_parameters() for value in parameter.unique().tolist()}
-    assert len(values) == 1, values
+    config, tensors = _folder.read_folder(folder)
+    for found in (list(model.adapter_parameters()), [t for t in tensors.values() if t.is_floating_point()]):
+        values = {value for tensor in found for value in tensor.unique().tolist()}
+        assert len(values) == 1, values
     step = int(values.pop())
-    config, _ = _folder.read_folder(folder)
     assert config["metrics"] == {"step": step}, (config["metrics"], step)
     return step
 
@@ -70,7 +71,13 @@ for _ in range(100):
     assert now >= step
     moved += now > step
     step = now
-print(moved, len(list(folder.glob(".saving-*"))))
+pid = victim(lambda: [save(new) for new in itertools.count(step + 1)])
+try:
+    seen = {saved_step() for _ in range(60)}
+finally:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+print(moved, len(list(folder.glob(".saving-*"))), len(seen))
 """
 
 AT_EVERY_STEP = """
@@ -109,12 +116,13 @@ def run(script: str, folder: Path) -> list[int]:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
-def test_a_hundred_kills_at_random_moments(tmp_path: Path) -> None:
-    moved, interrupted = run(AT_RANDOM_MOMENTS, tmp_path)
+def test_a_hundred_kills_at_random_moments_and_loads_during_saves(tmp_path: Path) -> None:
+    moved, interrupted, seen = run(AT_RANDOM_MOMENTS, tmp_path)
     _figures.record("random kills of a saving process, all loadable after", 100)
     _figures.record("of these kills, within a save", interrupted)
     assert moved > 0
     assert interrupted > 0
+    assert seen > 2, "loading while another process saves saw no new adapter"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")

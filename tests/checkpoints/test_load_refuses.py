@@ -140,6 +140,8 @@ def test_what_is_no_saved_adapter(tmp_path: Path) -> None:
         ax.load_adapters(model, tmp_path)
     blocked = tmp_path / "file"
     blocked.write_text("")
+    with pytest.raises(ax.CheckpointError, match="file: is a file; give the folder"):
+        ax.load_adapters(model, blocked)
     with pytest.raises(ax.CheckpointError, match=r"file: cannot be written \(File exists\)"):
         model.save_pretrained(blocked)
 

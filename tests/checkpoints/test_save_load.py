@@ -13,7 +13,7 @@ import _figures
 import pytest
 import torch
 import torch._dynamo.testing
-from _towers import FAMILIES, open_gates, open_toy, toy_avmoe, toy_inputs, toy_stream
+from _towers import FAMILIES, open_gates, open_toy, toy_avmoe, toy_inputs, toy_pair, toy_stream
 from _trained import (
     HAND_MADE,
     REBUILT,
@@ -195,6 +195,22 @@ def test_a_method_of_the_user_builds_what_the_library_does_not_know(tmp_path: Pa
 
     back = ax.LockStep.from_pretrained(tmp_path, method=mine, **reopened(model))
     assert_equal(back, model, inputs)
+
+
+def test_a_method_of_the_user_replaces_the_recipe(tmp_path: Path) -> None:
+    model, inputs = trained(REBUILT["lavish"], torch.float32)
+    model.save_pretrained(tmp_path)
+
+    def mine(vision: ax.Stream, audio: ax.Stream) -> ax.LockStep:
+        return ax.methods.lavish(vision, audio, batch_norm=True)
+
+    assert_equal(ax.LockStep.from_pretrained(tmp_path, method=mine, **reopened(model)), model, inputs)
+
+
+def test_an_adapter_without_couplings(tmp_path: Path) -> None:
+    model = ax.LockStep(toy_pair())
+    model.save_pretrained(tmp_path)
+    ax.load_adapters(model, tmp_path)
 
 
 class Odd(nn.Module):
