@@ -32,6 +32,7 @@ from avexperts.streams import LockStep as LockStep
 from avexperts.streams import LockStepGraphBreak as LockStepGraphBreak
 from avexperts.streams import LockStepOutput as LockStepOutput
 from avexperts.streams import LockStepSummary as LockStepSummary
+from avexperts.streams import PrefixCache as PrefixCache
 from avexperts.streams import ResidualCoupling as ResidualCoupling
 from avexperts.streams import Site as Site
 from avexperts.streams import SiteInfo as SiteInfo

@@ -10,6 +10,7 @@ from avexperts.streams._lockstep_summary import LockStepSummary as LockStepSumma
 from avexperts.streams._open import open_backbone as open_backbone
 from avexperts.streams._open import register_opener as register_opener
 from avexperts.streams._pairing import pair_sites as pair_sites
+from avexperts.streams._prefix_cache import PrefixCache as PrefixCache
 from avexperts.streams._residual_coupling import ResidualCoupling as ResidualCoupling
 from avexperts.streams._site import Site as Site
 from avexperts.streams._stream import SiteInfo as SiteInfo
@@ -22,6 +23,7 @@ __all__ = [
     "LockStepGraphBreak",
     "LockStepOutput",
     "LockStepSummary",
+    "PrefixCache",
     "ResidualCoupling",
     "Site",
     "SiteInfo",
