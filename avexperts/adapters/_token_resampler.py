@@ -122,14 +122,7 @@ class TokenResampler(nn.Module):
         """
         if self.strategy != "reassociate":
             return ops.latent_read(latents, self(y), scale=scale)
-        self._check(y)
-        mix, project = self._weights()
-        row_sums = project.weight.sum(1)
-        asked = ops.exact_matmul(ops.exact_matmul(latents, project.weight), y.mT)
-        logits = self._rows_to_out(asked) + torch.outer((latents * row_sums).sum(-1), mix.bias)
-        weights = (logits * scale).softmax(-1).to(y.dtype)
-        values = F.linear(self._rows_to_in(weights) @ y, project.weight, project.bias)
-        return latents + values + (weights @ mix.bias.to(y.dtype))[..., None] * row_sums
+        return self._reassociate(latents, y, scale)[0]
 
     def mean(self, y: Tensor) -> Tensor:
         """Average ``V`` over its tokens without forming it: ``(B, M, D') -> (B, D)``."""
@@ -153,7 +146,7 @@ class TokenResampler(nn.Module):
             What the latent tokens read, ``(B, L, D)``, and the mean, ``(B, D)``.
         """
         if self.strategy == "reassociate":
-            return self.attend(latents, y, scale=scale), self.mean(y)
+            return self._reassociate(latents, y, scale)
         resampled = self(y)
         return ops.latent_read(latents, resampled, scale=scale), resampled.mean(1)
 
@@ -193,10 +186,12 @@ class TokenResampler(nn.Module):
         z = z if self.token_squeeze is None else self.token_squeeze.weight @ z
         return mix.weight @ z + torch.outer(mix.bias, project.weight.sum(1)) + project.bias
 
-    def _rows_to_out(self, rows: Tensor) -> Tensor:
-        mix, _ = self._weights()
-        rows = rows if self.token_squeeze is None else ops.exact_matmul(rows, self.token_squeeze.weight.mT)
-        return ops.exact_matmul(rows, mix.weight.mT)
+    def _reassociate(self, latents: Tensor, y: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        self._check(y)
+        mix, project = self._weights()
+        squeeze = None if self.token_squeeze is None else self.token_squeeze.weight
+        weights = (mix.weight, mix.bias, project.weight, project.bias)
+        return ops.resample_and_read(latents, y, *weights, scale=scale, token_squeeze=squeeze)
 
     def _rows_to_in(self, rows: Tensor) -> Tensor:
         mix, _ = self._weights()

@@ -1,13 +1,44 @@
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
 
-def _widen(x: Tensor) -> Tensor:
+def widen(x: Tensor) -> Tensor:
+    """Turn half precision into float32, and leave the rest.
+
+    Example:
+        >>> widen(torch.ones(1, dtype=torch.float16)).dtype
+        torch.float32
+    """
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def no_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """Keep autocast from changing the dtypes of what is written down in float32.
+
+    Example:
+        >>> with torch.autocast("cpu", torch.bfloat16), no_autocast(torch.ones(1)):
+        ...     (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
+        torch.float32
+    """
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """Give the dtype in which a product with ``x`` would run: that of autocast where it is on, else its own.
+
+    Example:
+        >>> with torch.autocast("cpu", torch.bfloat16):
+        ...     compute_dtype(torch.ones(1))
+        torch.bfloat16
+    """
+    device = x.device.type
+    cast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device) and x.dtype != torch.float64
+    return torch.get_autocast_dtype(device) if cast else x.dtype
 
 
 def exact_matmul(a: Tensor, b: Tensor) -> Tensor:
@@ -27,7 +58,19 @@ def exact_matmul(a: Tensor, b: Tensor) -> Tensor:
         >>> exact_matmul(torch.ones(2, 3, dtype=torch.bfloat16), torch.ones(3, 2)).dtype
         torch.float32
     """
-    device = a.device.type
-    autocast = torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
-    with autocast:
-        return _widen(a) @ _widen(b)
+    with no_autocast(a):
+        return widen(a) @ widen(b)
+
+
+def wide_mm(a: Tensor, b: Tensor) -> Tensor:
+    """Multiply two matrices of one dtype, exactly accumulated and returned in float32 at least.
+
+    Half-precision factors stay what they are on a CUDA device, where the product needs no wider copies.
+
+    Example:
+        >>> wide_mm(torch.ones(2, 3, dtype=torch.bfloat16), torch.ones(3, 2, dtype=torch.bfloat16)).dtype
+        torch.float32
+    """
+    if a.is_cuda and a.dtype in (torch.float16, torch.bfloat16) and "dtype" in torch.ops.aten.mm.overloads():
+        return torch.mm(a, b, out_dtype=torch.float32)
+    return widen(a) @ widen(b)
