@@ -46,6 +46,7 @@ class Variant:
         inputs: Tensors whose gradients are computed too.
         equal: It must give what the peer gives. Otherwise it is another model, and only has to run.
         trains: Some have no parameters, and are only run forward.
+        whole: A whole model: its gradients are compared together, as rounding grows along it.
     """
 
     module: nn.Module
@@ -53,6 +54,7 @@ class Variant:
     inputs: Sequence[Tensor] = ()
     equal: bool = True
     trains: bool = True
+    whole: bool = False
 
 
 Build: TypeAlias = Callable[..., dict[str, Variant]]

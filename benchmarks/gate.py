@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from .case import Mode, Setting, Variant
 from .passes import make_pass
 
-# Relative RMS error of outputs and of each gradient. The logits of the papers' latent attention are not scaled and reach
-# hundreds, which makes its gradients sensitive to the order of summation.
-LIMITS = {"float32": (1e-4, 2e-3), "bfloat16": (5e-2, 2e-1)}
+# Relative RMS error of outputs and of each gradient, or for a whole model of all gradients together. The logits of the
+# papers' latent attention are not scaled and reach hundreds, so rounding grows from coupling to coupling.
+LIMITS = {"float32": (1e-4, 2e-3), "bfloat16": (2e-2, 1e-1)}
+WHOLE_LIMITS = {"float32": (1e-3, 2e-2), "bfloat16": (2e-1, 5e-1)}
 _NEGLIGIBLE = 1e-4  # of the largest gradient: below, as before batch norm where it is exactly zero, errors are absolute
+_AS_GOOD = 1.5  # in bfloat16 an error is also fine if the peer's own is nearly as large
 
 
 class GateError(AssertionError):
@@ -19,13 +23,13 @@ class GateError(AssertionError):
 
 
 def check_case(variants: dict[str, Variant], mode: Mode, setting: Setting, name: str) -> dict[str, dict[str, float]]:
-    """Compare outputs, and when training gradients, of all variants with those of the first, the peer.
+    """Compare outputs, and when training gradients, with those that the first variant, the peer, has in float32.
 
     Args:
         variants: By name. Those that are not ``equal`` must only give finite numbers, and each trained parameter a
             gradient.
         mode: ``"forward"`` or ``"train"``.
-        setting: Gives the limits.
+        setting: Gives the limits. In bfloat16 the peer itself is off, and its error is given too.
         name: For the message.
 
     Returns:
@@ -42,22 +46,22 @@ def check_case(variants: dict[str, Variant], mode: Mode, setting: Setting, name:
         >>> check_case(variants, "train", Setting(torch.device("cpu")), "doctest")
         {'1': {'output': 0.0, 'gradient': 0.0}}
     """
+    peer = next(iter(variants))
+    exact = setting._replace(precision="float32")
+    with torch.compiler.set_stance("force_eager" if setting.compiled else "default"):
+        expected = _numbers(variants[peer], mode, exact, f"{name}, {peer}")
     found: dict[str, dict[str, float]] = {}
-    expected: tuple[list[Tensor], dict[str, Tensor]] | None = None
     for key, variant in variants.items():
-        if mode == "train" and not variant.trains:
+        if (key == peer and setting == exact) or (mode == "train" and not variant.trains):
             continue
-        outputs, gradients = _numbers(variant, mode, setting, f"{name}, {key}")
-        if expected is None:
-            expected = outputs, gradients
-        elif variant.equal:
-            found[key] = _compare(outputs, gradients, *expected, setting, f"{name}, {key}")
-        _forget_gradients(variant)
+        numbers = _numbers(variant, mode, setting, f"{name}, {key}")
+        if variant.equal:
+            found[key] = _compare(numbers, expected, variant, setting, found.get(peer, {}), f"{name}, {key}")
     return found
 
 
-def _numbers(variant: Variant, mode: Mode, setting: Setting, name: str) -> tuple[list[Tensor], dict[str, Tensor]]:
-    outputs = [out.detach().clone() for out in make_pass(variant, mode, setting)()]
+def _numbers(variant: Variant, mode: Mode, setting: Setting, name: str) -> dict[str, dict[str, Tensor]]:
+    outputs = {str(index): out.detach().clone() for index, out in enumerate(make_pass(variant, mode, setting)())}
     gradients: dict[str, Tensor] = {}
     if mode == "train":
         leaves = {f"input {index}": leaf for index, leaf in enumerate(variant.inputs)}
@@ -66,41 +70,42 @@ def _numbers(variant: Variant, mode: Mode, setting: Setting, name: str) -> tuple
         if silent:
             raise GateError(f"{name}: no gradient for {', '.join(silent[:5])}")
         gradients = {key: leaf.grad.detach() for key, leaf in leaves.items() if leaf.grad is not None}
-    bad = [str(key) for key, value in [*enumerate(outputs), *gradients.items()] if not value.isfinite().all()]
+        for leaf in leaves.values():
+            leaf.grad = None
+    bad = [key for key, value in [*outputs.items(), *gradients.items()] if not value.isfinite().all()]
     if bad:
         raise GateError(f"{name}: not finite: output or gradient {', '.join(bad[:5])}")
-    return outputs, gradients
+    return {"output": outputs, "gradient": gradients} if gradients else {"output": outputs}
 
 
 def _compare(
-    outputs: list[Tensor],
-    gradients: dict[str, Tensor],
-    peer_outputs: list[Tensor],
-    peer_gradients: dict[str, Tensor],
+    numbers: dict[str, dict[str, Tensor]],
+    expected: dict[str, dict[str, Tensor]],
+    variant: Variant,
     setting: Setting,
+    of_peer: dict[str, float],
     name: str,
 ) -> dict[str, float]:
-    if gradients.keys() != peer_gradients.keys():
-        raise GateError(f"{name}: only one side has {sorted(gradients.keys() ^ peer_gradients.keys())[:5]}")
-    errors = {"output": {str(i): _error(*pair) for i, pair in enumerate(zip(outputs, peer_outputs, strict=True))}}
-    if gradients:
-        floor = _NEGLIGIBLE * max(float(value.norm()) for value in peer_gradients.values())
-        errors["gradient"] = {key: _error(value, peer_gradients[key], floor) for key, value in gradients.items()}
-    limits = dict(zip(("output", "gradient"), LIMITS[setting.precision.partition(" ")[0]], strict=True))
-    for kind, values in errors.items():
-        worst = max(values, key=values.__getitem__)
-        if not values[worst] <= limits[kind]:
-            raise GateError(
-                f"{name}: {kind} {worst} is off by {values[worst]:.1e} of the peer's, {limits[kind]} is allowed"
-            )
-    return {kind: max(values.values()) for kind, values in errors.items()}
+    limits = (WHOLE_LIMITS if variant.whole else LIMITS)[setting.precision.partition(" ")[0]]
+    worst: dict[str, float] = {}
+    for kind, limit in zip(numbers, limits, strict=False):
+        ours, theirs = numbers[kind], expected[kind]
+        if ours.keys() != theirs.keys():
+            raise GateError(f"{name}: only one side has {kind} {sorted(ours.keys() ^ theirs.keys())[:5]}")
+        errors = _errors(ours, theirs, together=variant.whole and kind == "gradient")
+        largest = max(errors, key=errors.__getitem__)
+        allowed = max(limit, _AS_GOOD * of_peer.get(kind, 0.0))
+        # in bfloat16 the peer may be off by any amount: it is what the others are measured against
+        if (of_peer or setting.precision == "float32") and not errors[largest] <= allowed:
+            raise GateError(f"{name}: {kind} {largest} is off by {errors[largest]:.1e}, {allowed:.1e} is allowed")
+        worst[kind] = errors[largest]
+    return worst
 
 
-def _error(value: Tensor, expected: Tensor, floor: float = 0.0) -> float:
-    value, expected = value.double(), expected.double().view_as(value)
-    return float((value - expected).norm()) / max(float(expected.norm()), floor, 1e-30)
-
-
-def _forget_gradients(variant: Variant) -> None:
-    for leaf in [*variant.inputs, *variant.module.parameters()]:
-        leaf.grad = None
+def _errors(ours: dict[str, Tensor], theirs: dict[str, Tensor], *, together: bool) -> dict[str, float]:
+    off = {key: float((value.double() - theirs[key].double().view_as(value)).norm()) for key, value in ours.items()}
+    size = {key: float(value.double().norm()) for key, value in theirs.items()}
+    if together:
+        return {"of all parameters": math.hypot(*off.values()) / max(math.hypot(*size.values()), 1e-30)}
+    floor = _NEGLIGIBLE * max(size.values())
+    return {key: off[key] / max(size[key], floor, 1e-30) for key in off}

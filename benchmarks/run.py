@@ -3,6 +3,8 @@
     python -m benchmarks.run --quick
     python -m benchmarks.run --out benchmarks/results/cpu.json
     python -m benchmarks.run --device cuda --suite all --out benchmarks/results/cuda.json
+
+The page is made from what is stored: python -m benchmarks.page.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sizes of the papers' towers: tokens and widths of Swin-V2-L 192 and HTS-AT by stage, and how often they are paired."""
+"""Sizes of the papers' towers, Swin-V2-L 192 and HTS-AT: tokens and widths by stage, and how often they pair."""
 
 from __future__ import annotations
 

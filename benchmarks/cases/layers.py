@@ -22,10 +22,7 @@ def mixture(shape: Shape, cross: int = 1, unimodal: int = 1, latents: int = 32, 
         ax.TokenResampler(
             shape.other_tokens, shape.tokens, shape.other_dim, shape.dim, num_queries=max(1, cross * latents)
         ),
-        [
-            ax.LatentCrossAdapter(shape.dim, num_latents=latents, latent_gate_init=0.5, **recipe)
-            for _ in range(cross)
-        ],
+        [ax.LatentCrossAdapter(shape.dim, num_latents=latents, latent_gate_init=0.5, **recipe) for _ in range(cross)],
         [ax.BottleneckAdapter(shape.dim, activation=None, **recipe) for _ in range(unimodal)],
         ax.SoftRouter((shape.dim, shape.dim), cross + unimodal),
     )
@@ -90,4 +87,3 @@ def lavish(setting: Setting, shape: Shape) -> dict[str, Variant]:
     """LAVisH's adapter, two latent tokens, both streams in the same tower."""
     ours = ax.LatentCrossAdapter(shape.dim, num_latents=2, latent_gate_init=0.5, **RECIPE)
     return against_published(setting, shape, ours, PublishedLatentCross(ours))
-

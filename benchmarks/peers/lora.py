@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import warnings
 from collections.abc import Sequence
 
 from torch import nn
@@ -42,7 +43,9 @@ def with_lora(tower: nn.Module, rank: int) -> nn.Module:
         if hasattr(part, "qkv_bias_separate"):
             part.qkv_bias_separate = True  # else timm reads the weight past the module, and LoRA never runs
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(_targets(tower)), init_lora_weights="gaussian")
-    return get_peft_model(tower, config).base_model.model
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft reads a name that transformers is about to drop
+        return get_peft_model(tower, config).base_model.model
 
 
 def _targets(tower: nn.Module) -> dict[str, nn.Linear]:

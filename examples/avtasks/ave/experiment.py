@@ -106,6 +106,7 @@ def couple(towers: Towers, settings: Settings, experts: tuple[int, int] | None) 
         latent_init=chosen.latent_init,
         latent_scale=chosen.latent_scale or "sqrt",
         unimodal_activation=None if chosen.unimodal_activation == "none" else chosen.unimodal_activation,
+        resampler=chosen.resampler,
         router_hidden=chosen.router_hidden,
         pairing=chosen.pairing,
         skip_every=chosen.skip_every or None,

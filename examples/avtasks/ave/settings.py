@@ -97,6 +97,7 @@ class AdapterSettings:
         latent_init: Start of the latent tokens.
         latent_scale: Factor on the latent attention's logits; 0 stands for one over the root of the width.
         unimodal_activation: Activation of the unimodal experts.
+        resampler: How the other stream's tokens are brought to the own ones: "dense" as published, or cheaper.
         router_hidden: Hidden widths of the routers.
         pairing: Which blocks meet: stage by stage, the last of each group; or spread evenly over both towers.
         skip_every: Leave out every n-th stage; 0 leaves out none.
@@ -120,6 +121,7 @@ class AdapterSettings:
     latent_init: Literal["uniform", "normal", "zeros"] = "uniform"
     latent_scale: float = 0.0
     unimodal_activation: Literal["relu", "gelu", "none"] = "relu"
+    resampler: Literal["dense", "lowrank", "interpolate", "identity"] = "dense"
     router_hidden: tuple[int, ...] = (16,)
     pairing: Literal["last_of_group", "even"] = "last_of_group"
     skip_every: int = 0
@@ -154,6 +156,10 @@ class Settings:
         final_audio_norm: Apply the audio tower's last norm; the papers' programs do not.
         rows: Which models to train and compare.
         in_memory: Decode the whole dataset once and keep it.
+        cache: Run the frozen sub-layers before the first adapters once, and keep what they give in this folder; with
+            --no-in-memory for a dataset that does not fit there. Another run with the same towers, data and adapter
+            sites uses it again.
+        cache_dtype: How the cache keeps its numbers; 16 bits take half the space and round.
         select_on: Split on which the best epoch is chosen; the papers' programs choose on "test".
         drawn_clips: Clips in the picture of predicted and true segments.
         limit_clips: Use only the first clips of each split; 0 uses all.
@@ -178,6 +184,8 @@ class Settings:
     final_audio_norm: bool = True
     rows: tuple[Literal["majority", "vision", "audio", "frozen", "unimodal", "cross", "avmoe"], ...] = ROWS
     in_memory: bool = True
+    cache: Path | None = None
+    cache_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     select_on: Literal["val", "test"] = "val"
     drawn_clips: int = 12
     limit_clips: int = 0
@@ -186,6 +194,10 @@ class Settings:
     adapters: AdapterSettings = field(default_factory=AdapterSettings)
     frozen_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=20, batch_size=16, weight_decay=0.05))
     adapter_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=6, lr=2e-3, weight_decay=0.05))
+
+    def has_adapter_rows(self) -> bool:
+        """Whether any of the rows has adapters between the towers."""
+        return bool({"unimodal", "cross", "avmoe"} & set(self.rows))
 
 
 _PAPER_RECIPE = Recipe(

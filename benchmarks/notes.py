@@ -1,0 +1,55 @@
+"""What the page says in words."""
+
+ABOUT = """\
+Speed and memory against the adapters as their papers publish them, against LoRA, and against the frozen towers
+alone. All figures on this page are ratios within one run; the page is made by `python -m benchmarks.page` from the
+JSON files in `benchmarks/results`, which hold every sample."""
+
+NOT_RUN = """\
+Not run: no GPU was at hand. One command runs everything there, in float32, in bfloat16, and in bfloat16 compiled:
+
+```
+python -m benchmarks.run --device cuda --suite all --out benchmarks/results/cuda.json
+python -m benchmarks.page
+```"""
+
+HOW = """\
+```
+pip install -e ".[bench]"
+python -m benchmarks.run --quick
+python -m benchmarks.run --out benchmarks/results/cpu.json
+python -m benchmarks.page
+```
+
+`--suite layer`, `step`, `memory` or `scaling` runs a part, `--cases 'avmoe/*vision'` some cases of it.
+
+- **Peers.** *published*: the adapters written plainly from the papers' formulas. The other stream's tokens are
+  resampled and kept; channels come before tokens; projections are grouped 1x1 convolutions with 2-D batch norm. It
+  is our own writing, with the weights of our layer, and stands in for the authors' programs. *LoRA*: PEFT's, on all
+  linear maps of the blocks of the same two towers, at the rank that trains as many parameters; it exchanges nothing
+  between the towers. *towers*: the frozen backbones alone; when training, with one added vector per tower in the
+  first block, since adapters there make the backward pass run through all of both towers.
+- **First right, then fast.** Before a case is timed, outputs and all gradients of our form are compared with the
+  published form's, on random weights with all gates open. A difference ends the case without a figure. The error
+  found is stored beside the times. On a CPU the published form copies one gradient to the plain layout, because
+  batch norm there returns wrong gradients without it.
+- **Sizes.** Swin-V2-L at 192 pixels and HTS-AT, random weights. Single adapters: 10 frames, 32 latent tokens
+  (LAVisH: 2), reduction 8, 2 groups, batch norm with batch statistics, both layer norms. Whole steps: 8 pairs
+  (every second stage skipped), 2 frames on a CPU, 20 on a GPU, without head and optimizer.
+- **Time.** After a warm-up all variants of a case run in turn, in rotating order, several rounds. Ratios are taken
+  round by round; given are their median and quartiles. On a CPU the clock is the time that the process was given,
+  on one thread, since others may be using the machine; wall time is stored too. On a GPU it is the time between two
+  events, with the queue drained before.
+- **train** is forward and backward to inputs and all trained parameters; **forward** is evaluation mode without
+  gradients.
+- **Memory kept** is every storage that autograd saves for the backward pass, counted once, without the model's own
+  weights; inputs count where they are kept. **Peak** is of a process of its own: resident memory on a CPU,
+  allocated memory on a GPU."""
+
+# Why a target is missed and what to try next, by target and device.
+CAUSES: dict[tuple[str, str], str] = {}
+
+ACCURACY = """\
+The forged default run of `examples/ave_train.py`, adapters of one cross-modal and one unimodal expert, three seeds;
+the best epoch is chosen on validation. *dense* is the published resampler, and exact; the others form the other
+stream's tokens with fewer weights. `python -m benchmarks.accuracy` holds the commands."""
