@@ -5,7 +5,7 @@ adapters/    what one expert computes
 experts/     several of them together
 routing/     who gets how much
 methods/     a paper in one function
-checkpoints/ weights of the papers, converted
+checkpoints/ save, load and share adapters; convert the papers' weights
 ops/         the numerics underneath
 """
 
