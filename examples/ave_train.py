@@ -42,13 +42,14 @@ def main(settings: ave.Settings) -> None:
         if main_process:
             keep_config(settings, out / "config.json", resume=settings.resume, free=FREE)
         towers = ave.load_towers(settings.vision, settings.audio, random=settings.random_towers)
-        ave.couple(towers, settings, experts=(1, 1))  # can they be paired? asked now, not in the last row
+        coupled = ave.couple(towers, settings, experts=(1, 1))  # can they be paired? asked now, not in the last row
         with processes().main_process_first():  # it forges, the others find
             folder, data = ave.find_data(settings)
         splits = ave.open_splits(folder, settings, towers.frame_size[1:])
+        caches = ave.open_caches(settings, towers, coupled, splits)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise SystemExit(f"ave_train.py: {error}") from None
-    bench = ave.prepare(settings, towers, splits)
+    bench = ave.prepare(settings, towers, splits, caches)
     rows = []
     for seed in range(settings.seed, settings.seed + settings.seeds):
         for key in settings.rows:

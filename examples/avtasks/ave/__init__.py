@@ -5,6 +5,9 @@ from .annotations import read_categories as read_categories
 from .annotations import segment_labels as segment_labels
 from .bench import Bench as Bench
 from .bench import prepare as prepare
+from .cached_clips import CachedClips as CachedClips
+from .cached_clips import fill_cache as fill_cache
+from .cached_clips import open_caches as open_caches
 from .cmbs import CMBS as CMBS
 from .convert import convert_head as convert_head
 from .dataset import AVEDataset as AVEDataset

@@ -6,6 +6,9 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+import avexperts as ax
+
+from .cached_clips import CachedClips, fill_cache
 from .dataset import AVEDataset
 from .experiment import couple, token_widths
 from .model import AVEModel
@@ -38,13 +41,16 @@ class Bench(NamedTuple):
     pooled: dict[str, Dataset]
 
 
-def prepare(settings: Settings, towers: Towers, splits: dict[str, AVEDataset]) -> Bench:
+def prepare(
+    settings: Settings, towers: Towers, splits: dict[str, AVEDataset], caches: dict[str, ax.PrefixCache] | None = None
+) -> Bench:
     """Decode the clips, and run the frozen towers over them once for the rows that leave them alone.
 
     Args:
         settings: Of the run.
         towers: The frozen backbones.
         splits: The dataset.
+        caches: Where to keep the frozen prefix of each split, instead of in memory.
     """
     bare = AVEModel(couple(towers, settings, experts=None), towers.front_end, nn.Identity())
     clips: dict[str, Dataset] = dict(splits)
@@ -54,12 +60,14 @@ def prepare(settings: Settings, towers: Towers, splits: dict[str, AVEDataset]) -
     if {"vision", "audio", "frozen"} & set(settings.rows):
         bare.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
         pooled = {split: pool(bare, dataset, split) for split, dataset in clips.items()}
-    if (
-        settings.in_memory
-        and settings.adapters.towers == "frozen"
-        and {"unimodal", "cross", "avmoe"} & set(settings.rows)
-    ):
-        coupled = couple(towers, settings, experts=(1, 1)).eval()  # all adapter rows begin at the same sites
-        coupled.to(next(bare.parameters()).device)
-        clips = {split: enter(coupled, decoded, split) for split, decoded in clips.items()}
+    if settings.has_adapter_rows() and settings.adapters.towers == "frozen" and (caches or settings.in_memory):
+        # all adapter rows begin at the same sites
+        coupled = AVEModel(couple(towers, settings, experts=(1, 1)), towers.front_end, nn.Identity()).eval()
+        coupled.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+        for split, decoded in clips.items():
+            if caches:
+                fill_cache(caches[split], coupled, decoded, split, workers=settings.adapter_recipe.workers)
+                clips[split] = CachedClips(caches[split], splits[split].labels(), towers)
+            else:
+                clips[split] = enter(coupled, decoded, split)
     return Bench(settings, towers, token_widths(bare.towers, towers), splits, clips, pooled)

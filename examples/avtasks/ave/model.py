@@ -59,11 +59,20 @@ class AVEModel(nn.Module):
         Returns:
             Vision ``(clips, segments, width)``, audio likewise, and what the towers did.
         """
-        mel = batch["mel"].flatten(0, 1) if "mel" in batch else self._hear(batch["waveform"])
         entry = {name.removeprefix(ENTRY): batch[name].flatten(0, 1) for name in batch if name.startswith(ENTRY)}
-        out = self.towers(vision=batch["frames"].flatten(0, 1), audio=mel, entry=entry or None)
+        out = self.towers(self.inputs(batch), entry=entry or None)
         clips = batch["frames"].shape[:2]
         return out.vision.mean(1).unflatten(0, clips), out.audio.mean(1).unflatten(0, clips), out
 
-    def _hear(self, waveform: Tensor) -> Tensor:
-        return self.front_end(waveform.flatten(0, 1))
+    def inputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Fold the segments into the batch, and take sound through the front end where that was not done before.
+
+        Args:
+            batch: As for :meth:`forward`.
+
+        Returns:
+            What the towers take, by stream.
+        """
+        heard = "mel" in batch
+        sound = batch["mel" if heard else "waveform"].flatten(0, 1)
+        return {"vision": batch["frames"].flatten(0, 1), "audio": sound if heard else self.front_end(sound)}

@@ -5,22 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from avtasks.forge import AssetFolder, Procedural, forge_ave
-from avtasks.training import TensorClips, processes
-from rich.console import Console
-from rich.progress import track
+from avtasks.training import TensorClips
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-import avexperts as ax
-
 from .dataset import AVEDataset
 from .model import ENTRY, AVEModel
+from .progress import progress
 from .settings import Settings
 from .splits import SPLITS
 
@@ -131,7 +127,7 @@ def decode(dataset: AVEDataset, front_end: nn.Module, label: str) -> TensorClips
         Clips with ``frames``, ``mel`` and ``labels``.
     """
     clips = []
-    for index in _progress(range(len(dataset)), f"decoding {label}"):
+    for index in progress(range(len(dataset)), f"decoding {label}"):
         clip = dataset[index]
         clip["mel"] = front_end(clip.pop("waveform"))
         clips.append(clip)
@@ -154,7 +150,7 @@ def pool(model: AVEModel, clips: Dataset, label: str, batch_size: int = 8) -> Te
     device = next(model.parameters()).device
     fields: dict[str, list[torch.Tensor]] = {"vision": [], "audio": [], "labels": []}
     model.eval()
-    for batch in _progress(DataLoader(clips, batch_size), f"frozen towers over {label}"):
+    for batch in progress(DataLoader(clips, batch_size), f"frozen towers over {label}"):
         vision, audio, _ = model.pooled({name: value.to(device) for name, value in batch.items()})
         for name, value in (("vision", vision), ("audio", audio), ("labels", batch["labels"])):
             fields[name].append(value.cpu())
@@ -162,11 +158,11 @@ def pool(model: AVEModel, clips: Dataset, label: str, batch_size: int = 8) -> Te
 
 
 @torch.no_grad()
-def enter(towers: ax.LockStep, clips: TensorClips, label: str, batch_size: int = 8) -> TensorClips:
+def enter(model: AVEModel, clips: TensorClips, label: str, batch_size: int = 8) -> TensorClips:
     """Run the frozen sub-layers before the first adapters over a split once.
 
     Args:
-        towers: Coupled as the models that will be trained are.
+        model: Coupled as the models that will be trained are.
         clips: Decoded clips.
         label: Name beside the progress bar.
         batch_size: Clips at a time.
@@ -174,17 +170,10 @@ def enter(towers: ax.LockStep, clips: TensorClips, label: str, batch_size: int =
     Returns:
         The clips, with each stream's entry tokens ``(clips, segments, N, D)`` as ``"entry STREAM.SITE"``.
     """
-    device = next(towers.parameters()).device
+    device = next(model.parameters()).device
     found: dict[str, list[torch.Tensor]] = {}
-    for batch in _progress(DataLoader(clips, batch_size), f"up to the adapters over {label}"):
-        inputs = {"vision": batch["frames"].flatten(0, 1).to(device), "audio": batch["mel"].flatten(0, 1).to(device)}
-        for name, tokens in towers.entry_tokens(inputs).items():
+    for batch in progress(DataLoader(clips, batch_size), f"up to the adapters over {label}"):
+        inputs = model.inputs({name: value.to(device) for name, value in batch.items()})
+        for name, tokens in model.towers.entry_tokens(inputs).items():
             found.setdefault(ENTRY + name, []).append(tokens.unflatten(0, batch["labels"].shape[:2]).cpu())
     return TensorClips(**clips.fields, **{name: torch.cat(parts) for name, parts in found.items()})
-
-
-def _progress(steps: Iterable, label: str) -> Iterable:
-    console = Console(stderr=True)
-    return track(
-        steps, label, console=console, transient=True, disable=not (console.is_terminal and processes().is_main_process)
-    )
