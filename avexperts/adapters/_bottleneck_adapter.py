@@ -3,13 +3,11 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avexperts import ops
+from avexperts.adapters._expert_weights import bottleneck_weights, count_batch
 from avexperts.adapters._grouped_linear import GroupedLinear
-
-_ACTIVATIONS = {None: None, "relu": F.relu, "gelu": F.gelu, "silu": F.silu}
 
 
 class BottleneckAdapter(nn.Module):
@@ -72,8 +70,8 @@ class BottleneckAdapter(nn.Module):
             raise ValueError(
                 f"groups={groups} must divide the bottleneck's {dim // reduction} channels, dim / reduction"
             )
-        if activation not in _ACTIVATIONS:
-            raise ValueError(f"activation is one of {list(_ACTIVATIONS)}, got {activation!r}")
+        if activation not in ops.ACTIVATIONS:
+            raise ValueError(f"activation is one of {list(ops.ACTIVATIONS)}, got {activation!r}")
         if token_mixing not in (None, "gather", "scatter"):
             raise ValueError(f"token_mixing is None, 'gather' or 'scatter', got {token_mixing!r}")
         if self_attention not in (None, "tokens", "batch"):
@@ -106,9 +104,17 @@ class BottleneckAdapter(nn.Module):
         """
         ops.check_tokens("BottleneckAdapter", x, self.dim)
         x = self._mix_tokens(x)
+        expert = bottleneck_weights(self)
+        if expert is None:
+            return self._call_parts(x)
+        y = ops.mix_experts(x, x.new_ones(x.shape[0], 1), [expert])
+        count_batch([self])
+        return y
+
+    def _call_parts(self, x: Tensor) -> Tensor:
         h = x if self.pre_norm is None else self.pre_norm(x)
         h = _batch_norm(self.down_norm, self.down(h))
-        act = _ACTIVATIONS[self.activation]
+        act = ops.ACTIVATIONS[self.activation]
         h = h if act is None else act(h)
         h = _batch_norm(self.up_norm, self.up(h))
         h = h if self.post_norm is None else self.post_norm(h)

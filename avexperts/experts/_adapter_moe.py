@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from avexperts import ops
-from avexperts.adapters import LatentCrossAdapter, TokenResampler
+from avexperts.adapters import BottleneckAdapter, LatentCrossAdapter, LatentExchange, TokenResampler
+from avexperts.adapters._expert_weights import bottleneck_weights, count_batch, is_plain
 from avexperts.routing import SoftRouter, load_balance
 
 
@@ -129,14 +130,44 @@ class AdapterMoE(nn.Module):
         return list(read.split([len(tokens) for tokens in latents], 1)), mean
 
     def _mix(self, x: Tensor, reads: list[Tensor | None], probs: Tensor) -> Tensor:
-        y = torch.zeros_like(x)
-        for index, (expert, read) in enumerate(zip(self.cross_experts, reads, strict=True)):
-            if read is not None:
-                y = y + probs[:, index, None, None] * expert(x, latents=read)
-        for index, expert in enumerate(self.unimodal_experts, start=len(self.cross_experts)):
-            y = y + probs[:, index, None, None] * expert(x)
-        if any(read is None for read in reads):
+        cross = [(expert, read) for expert, read in zip(self.cross_experts, reads, strict=True) if read is not None]
+        experts: list[tuple[nn.Module, Tensor | None]] = [*cross, *((expert, None) for expert in self.unimodal_experts)]
+        here = [index for index, read in enumerate(reads) if read is not None]
+        here += range(len(reads), probs.shape[1])
+        y = _mix_experts(x, probs if len(here) == probs.shape[1] else probs[:, here], experts)
+        if len(cross) < len(reads):
             absent = [expert for expert, read in zip(self.cross_experts, reads, strict=True) if read is None]
             for module in [*absent, *self.resamplers]:
                 y = y + ops.zero_of(module.parameters(), y)
         return y
+
+
+def _mix_experts(x: Tensor, probs: Tensor, experts: Sequence[tuple[nn.Module, Tensor | None]]) -> Tensor:
+    weights = [_weights(expert, read) for expert, read in experts]
+    known = [weight for weight in weights if weight is not None]
+    if len(known) == len(experts):
+        y = ops.mix_experts(x, probs, known)
+        count_batch([part for expert, _ in experts for part in expert.modules() if isinstance(part, BottleneckAdapter)])
+        return y
+    y = torch.zeros_like(x)
+    for probability, (expert, read) in zip(probs.unbind(1), experts, strict=True):
+        y = y + probability[:, None, None] * (expert(x) if read is None else expert(x, latents=read))
+    return y
+
+
+def _weights(expert: nn.Module, read: Tensor | None) -> ops.Expert | None:
+    """Collect the weights of an expert that need not be called: no hooks, no class of its own, no token mixing."""
+    if read is None:
+        return _bare_weights(expert)
+    if not is_plain(expert, LatentCrossAdapter) or not is_plain(expert.exchange, LatentExchange):
+        return None
+    weights = _bare_weights(expert.bottleneck)
+    if weights is None:
+        return None
+    return weights._replace(read=read, latent_gate=expert.exchange.gate, scale=expert.exchange.scale)
+
+
+def _bare_weights(adapter: nn.Module) -> ops.Expert | None:
+    if not is_plain(adapter, BottleneckAdapter) or adapter.token_mixing or adapter.attend_over:
+        return None
+    return bottleneck_weights(adapter)

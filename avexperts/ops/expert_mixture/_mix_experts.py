@@ -1,0 +1,51 @@
+# Shapes: B frames, N tokens of D channels, E experts.
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from avexperts.ops._backend import choose
+from avexperts.ops.expert_mixture._expert import Expert
+from avexperts.ops.expert_mixture.fused import fused, why_not_fused
+from avexperts.ops.expert_mixture.reference import reference
+
+
+def mix_experts(x: Tensor, probs: Tensor, experts: Sequence[Expert]) -> Tensor:
+    r"""Weighted sum of adapter experts (Cheng et al., AVMoE, NeurIPS 2024): ``y = sum_e p_e expert_e(x)``.
+
+    .. math::
+        \mathrm{expert}_e(x) = g \cdot \mathrm{LN}(\mathrm{BN}(W_{up}\, \phi(\mathrm{BN}(W_{down}\, \mathrm{LN}(x')))))
+        , \qquad x' = x + g_{lat} \cdot \mathrm{softmax}_T(s\, x R^T) R
+
+    where every norm, bias, gate and the latent tokens ``R`` are optional. Batch norms that train update their running
+    statistics.
+
+    Args:
+        x: Tokens, ``(B, N, D)``.
+        probs: Weight of each expert for each frame, ``(B, E)``.
+        experts: Their weights, ``E`` times :class:`Expert`.
+
+    Returns:
+        ``(B, N, D)``.
+
+    Raises:
+        ValueError: ``probs`` does not weigh each expert for each frame.
+        RuntimeError: The backend that was asked for cannot run here.
+
+    Example:
+        >>> import torch
+        >>> experts = [Expert(torch.randn(2, 8), torch.randn(8, 2), activation=act) for act in ("relu", None)]
+        >>> mix_experts(torch.randn(3, 5, 8), torch.rand(3, 2), experts).shape
+        torch.Size([3, 5, 8])
+    """
+    if probs.shape != (x.shape[0], len(experts)):
+        raise ValueError(f"probs must be {(x.shape[0], len(experts))}: frames by experts, got {tuple(probs.shape)}")
+    run = {"fused": fused, "reference": reference}
+    return run[choose("mix_experts", x, {"fused": _why_not_fused(x, experts)})](x, probs, experts)
+
+
+def _why_not_fused(x: Tensor, experts: Sequence[Expert]) -> str | None:
+    if x.device.type == "meta":
+        return "there is nothing to compute on the meta device"
+    return why_not_fused(experts)
