@@ -19,7 +19,7 @@ class Setting(NamedTuple):
     Attributes:
         device: Where it runs.
         precision: One of ``PRECISIONS``: float32 eager, or autocast to bfloat16, eager or compiled.
-        quick: Smaller batches.
+        quick: Small batches and towers.
 
     Example:
         >>> Setting(torch.device("cpu")).compiled

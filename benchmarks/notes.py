@@ -33,9 +33,11 @@ python -m benchmarks.page
   published form's, on random weights with all gates open. A difference ends the case without a figure. The error
   found is stored beside the times. On a CPU the published form copies one gradient to the plain layout, because
   batch norm there returns wrong gradients without it.
-- **Sizes.** Swin-V2-L at 192 pixels and HTS-AT, random weights. Single adapters: 10 frames, 32 latent tokens
-  (LAVisH: 2), reduction 8, 2 groups, batch norm with batch statistics, both layer norms. Whole steps: 8 pairs
-  (every second stage skipped), 2 frames on a CPU, 20 on a GPU, without head and optimizer.
+- **Sizes.** Swin-V2-L at 192 pixels and HTS-AT, random weights. Single adapters: 10 frames (2+2 experts and
+  DG-SCT: 4), 32 latent tokens (LAVisH: 2), reduction 8, 2 groups, batch norm with batch statistics, both layer norms.
+  Whole models: 8 pairs (every second stage skipped), without head and optimizer; on a GPU 20 frames, on a CPU 2 when
+  training and 4 at inference, for one clip of 10 takes a minute and 10 GB there. Growth: 2 frames, with pairs 1.
+  `--quick` takes 1 frame and narrow towers.
 - **Time.** After a warm-up all variants of a case run in turn, in rotating order, several rounds. Ratios are taken
   round by round; given are their median and quartiles. On a CPU the clock is the time that the process was given,
   on one thread, since others may be using the machine; wall time is stored too. On a GPU it is the time between two

@@ -43,6 +43,6 @@ def draw(document: Mapping[str, Any], out: Path) -> None:
                     )
             axes.set(xlabel=label, ylim=(0, None))
         figure.axes[0].set_ylabel("ms")
-        figure.axes[-1].legend(frameon=False)
+        figure.axes[0].legend(frameon=False)
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, metadata={"Date": None, "Creator": None})

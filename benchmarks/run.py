@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not cases:
         raise SystemExit(f"benchmarks.run: no case of suite {options.suite!r} is called {options.cases!r}")
     torch.set_num_threads(options.threads)
-    repeats = options.repeats or (3 if options.quick else 5 if device.type == "cpu" else 20)
+    repeats = options.repeats or (2 if options.quick else 5 if device.type == "cpu" else 20)
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "quick": options.quick,
@@ -133,7 +133,7 @@ def run_case(case: Case, modes: Sequence[Mode], setting: Setting, repeats: int) 
     gc.collect()
     if setting.device.type == "cuda":
         torch.cuda.empty_cache()
-    if "peak" in modes:
+    if "peak" in modes and not setting.quick:
         peaks = {name: peak_bytes(case.name, name, "train", setting) for name in names}
         yield {"case": case.name, "mode": "peak", **facts, "gate": errors.get("train", {}), "variants": peaks}
 
@@ -148,8 +148,11 @@ def _measured(variants: dict[str, Variant], mode: Mode, setting: Setting, repeat
             for name, variant in variants.items()
             if variant.trains or mode == "forward"
         }
-        warm_up = 3 if setting.device.type == "cuda" else 1
-        taken = measure(calls, repeats=repeats, device=setting.device, warm_up=warm_up)
+        whole = any(variant.whole for variant in variants.values())
+        # the gate has run each once already, which is enough for a pass of seconds on a CPU
+        warm_up = 3 if setting.device.type == "cuda" else int(not whole)
+        rounds = min(repeats, 3) if whole and setting.device.type == "cpu" else repeats
+        taken = measure(calls, repeats=rounds, device=setting.device, warm_up=warm_up)
         found = {name: {"seconds": samples} for name, samples in taken.items()}
     for name in found:
         parameters = variants[name].module.parameters()
@@ -191,7 +194,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cases", default="*", help="only cases of this name, as in a shell: 'avmoe/*vision'")
     parser.add_argument("--repeats", type=int, help="rounds; 5 on a CPU, 20 on a GPU")
     parser.add_argument("--threads", type=int, default=1, help="one thread gives the steadiest ratios")
-    parser.add_argument("--quick", action="store_true", help="smaller batches, three rounds")
+    parser.add_argument("--quick", action="store_true", help="small batches and towers, two rounds, no peaks")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks.json"))
     return parser.parse_args(argv)
 

@@ -23,7 +23,7 @@ def measure(
         repeats: Rounds; the order rotates from one to the next.
         device: On a GPU time is taken between events, and the queue is drained before each sample.
         least: Seconds that one sample lasts at least: a short function is called several times.
-        warm_up: Calls before anything is timed.
+        warm_up: Calls before anything is timed; 0 where they have been made, and then each sample is one call.
 
     Returns:
         Seconds per call, by name and clock: ``"wall"``, and on a CPU ``"cpu"``, the time this process was given.
@@ -51,7 +51,7 @@ def measure(
 
 def _loops(call: Callable[[], Any], device: torch.device, least: float, warm_up: int) -> int:
     seconds = math.inf
-    for _ in range(max(1, warm_up)):
+    for _ in range(warm_up):
         begin = time.perf_counter()
         call()
         if device.type == "cuda":

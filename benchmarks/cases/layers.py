@@ -29,10 +29,10 @@ def mixture(shape: Shape, cross: int = 1, unimodal: int = 1, latents: int = 32, 
 
 
 def against_published(
-    setting: Setting, shape: Shape, ours: nn.Module, published: nn.Module, frames: int | None = None
+    setting: Setting, shape: Shape, ours: nn.Module, published: nn.Module, frames: int = 10
 ) -> dict[str, Variant]:
     """Both on the same tokens; the outputs compared are the tensors that both return."""
-    frames = frames or (2 if setting.quick else 10)
+    frames = 1 if setting.quick else frames
     sizes = [(shape.tokens, shape.dim), (shape.other_tokens, shape.other_dim)]
     x, other = (torch.randn(frames, *size, device=setting.device) for size in sizes)
     return {
@@ -71,7 +71,7 @@ def avmoe(setting: Setting, shape: Shape) -> dict[str, Variant]:
 def avmoe_two(setting: Setting, shape: Shape) -> dict[str, Variant]:
     """Two of each."""
     ours = mixture(shape, 2, 2)
-    return against_published(setting, shape, ours, PublishedMoE(ours))
+    return against_published(setting, shape, ours, PublishedMoE(ours), frames=4)
 
 
 @case("dg_sct", SHAPES, facts=Shape.facts, **SUITES)
@@ -79,7 +79,7 @@ def dg_sct(setting: Setting, shape: Shape) -> dict[str, Variant]:
     """DG-SCT's adapter."""
     resampler = ax.TokenResampler(shape.other_tokens, shape.tokens, shape.other_dim, shape.dim)
     ours = ax.DualGuidedAdapter(shape.dim, resampler=resampler, latent_gate_init=0.5, **RECIPE)
-    return against_published(setting, shape, ours, PublishedDualGuided(ours))
+    return against_published(setting, shape, ours, PublishedDualGuided(ours), frames=4)
 
 
 @case("lavish", SAME_TOWER, facts=_facts_same_tower, **SUITES)

@@ -51,17 +51,17 @@ def latents(setting: Setting, count: int) -> dict[str, Variant]:
 
 @case(
     "pairs",
-    {"0": (), "2": (0,), "4": (0, 1), "8": (0, 2), "12": (0, 1, 2, 3)},
-    facts=lambda stages: {"value": {(): 0, (0,): 2, (0, 1): 4, (0, 2): 8}.get(stages, 12), "stages": list(stages)},
+    {"0": (), "2": (0,), "8": (0, 2), "12": (0, 1, 2, 3)},
+    facts=lambda stages: {"value": {(): 0, (0,): 2, (0, 2): 8}.get(stages, 12), "stages": list(stages)},
     scaling=("forward",),
 )
 def pairs(setting: Setting, stages: tuple[int, ...]) -> dict[str, Variant]:
     """Coupled pairs of blocks in the whole model at full size."""
-    towers = paper_towers()
+    towers = paper_towers(setting)
     if not stages:
-        return model_variants(setting, towers, {"towers": bare(towers, shifted=False)})
+        return model_variants(setting, towers, {"towers": bare(towers, shifted=False)}, 1)
     ours = adapted(towers, skip_every=1, stages=stages)
-    return model_variants(setting, towers, {"published": published(towers, ours), "ours": ours})
+    return model_variants(setting, towers, {"published": published(towers, ours), "ours": ours}, 1)
 
 
 def _mixture(setting: Setting, shape: Shape, *counts: int, **options: int) -> dict[str, Variant]:

@@ -12,7 +12,7 @@ import avexperts as ax
 
 from ..case import Setting, Variant, case
 from ..peers import PublishedMoE, lora_rank, with_lora
-from ..towers import AUDIO_SIZE, FRAME_SIZE, full_towers
+from ..towers import AUDIO_SIZE, FRAME_SIZE, build_towers
 
 # The paper's recipe; gates are opened so that no path is idle.
 RECIPE: Mapping[str, Any] = {
@@ -99,14 +99,17 @@ class LoraTowers(nn.Module):
         }
 
 
-def paper_towers() -> Towers:
+def paper_towers(setting: Setting) -> Towers:
     """Swin-V2-L 192 and HTS-AT."""
-    return Towers(*full_towers(), FRAME_SIZE, AUDIO_SIZE)
+    return Towers(*build_towers(small=setting.quick), FRAME_SIZE, AUDIO_SIZE)
 
 
-def frames(setting: Setting) -> int:
-    """Frames of one batch: two clips of ten seconds on a GPU, far less on a CPU."""
-    return 20 if setting.device.type == "cuda" else 1 if setting.quick else 2
+FRAMES = {"train": 2, "forward": 4, "cuda": 20}  # two clips of ten seconds on a GPU, far less on a CPU
+
+
+def frames(setting: Setting, mode: str) -> int:
+    """Frames of one batch."""
+    return FRAMES["cuda"] if setting.device.type == "cuda" else 1 if setting.quick else FRAMES[mode]
 
 
 def step_variants(setting: Setting, towers: Towers) -> dict[str, Variant]:
@@ -121,7 +124,7 @@ def step_variants(setting: Setting, towers: Towers) -> dict[str, Variant]:
         "LoRA": LoraTowers(towers, count),
         "towers": bare(towers, shifted=True),
     }
-    return model_variants(setting, towers, models)
+    return model_variants(setting, towers, models, frames(setting, "train"))
 
 
 def pass_variants(setting: Setting, towers: Towers) -> dict[str, Variant]:
@@ -135,14 +138,14 @@ def pass_variants(setting: Setting, towers: Towers) -> dict[str, Variant]:
         "ours, interpolate": adapted(towers, resampler="interpolate"),
         "towers": bare(towers, shifted=False),
     }
-    return model_variants(setting, towers, models)
+    return model_variants(setting, towers, models, frames(setting, "forward"))
 
 
-def model_variants(setting: Setting, towers: Towers, models: Mapping[str, nn.Module]) -> dict[str, Variant]:
-    """Run all models on the same frames and sounds."""
+def model_variants(setting: Setting, towers: Towers, models: Mapping[str, nn.Module], count: int) -> dict[str, Variant]:
+    """Run all models on the same ``count`` frames and sounds."""
     inputs = {
-        "vision": torch.randn(frames(setting), *towers.frame_size, device=setting.device),
-        "audio": torch.randn(frames(setting), *towers.audio_size, device=setting.device),
+        "vision": torch.randn(count, *towers.frame_size, device=setting.device),
+        "audio": torch.randn(count, *towers.audio_size, device=setting.device),
     }
     return {name: _variant(setting, name, model.to(setting.device), inputs) for name, model in models.items()}
 
@@ -162,16 +165,16 @@ def _variant(setting: Setting, name: str, model: nn.Module, inputs: dict[str, Te
 @case(
     "ave step",
     {"8 pairs": None},
-    facts=lambda _: {"frames": {"cpu": 2, "quick": 1, "cuda": 20}},
+    facts=lambda _: {"frames": FRAMES},
     step=("train",),
     memory=("kept", "peak"),
 )
 def ave_step(setting: Setting, _: None) -> dict[str, Variant]:
     """Forward and backward."""
-    return step_variants(setting, paper_towers())
+    return step_variants(setting, paper_towers(setting))
 
 
-@case("ave pass", {"8 pairs": None}, step=("forward",))
+@case("ave pass", {"8 pairs": None}, facts=lambda _: {"frames": FRAMES}, step=("forward",))
 def ave_pass(setting: Setting, _: None) -> dict[str, Variant]:
     """Forward in evaluation mode."""
-    return pass_variants(setting, paper_towers())
+    return pass_variants(setting, paper_towers(setting))
