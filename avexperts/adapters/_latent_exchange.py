@@ -66,7 +66,7 @@ class LatentExchange(nn.Module):
 
     def write(self, x: Tensor, read: Tensor) -> Tensor:
         """Let the own tokens ``(B, N, D)`` read the latent tokens ``(B, T, D)``."""
-        return x + self.gate * ops.latent_attention(x, read, scale=self.scale)
+        return ops.latent_write(x, read, self.gate, scale=self.scale)
 
     def forward(self, x: Tensor, other: Tensor) -> Tensor:
         """Return the own tokens with what they asked for.

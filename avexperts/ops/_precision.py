@@ -74,3 +74,20 @@ def wide_mm(a: Tensor, b: Tensor) -> Tensor:
     if a.is_cuda and a.dtype in (torch.float16, torch.bfloat16) and "dtype" in torch.ops.aten.mm.overloads():
         return torch.mm(a, b, out_dtype=torch.float32)
     return widen(a) @ widen(b)
+
+
+def softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
+    """Pull ``grad`` back through the softmax over the last dimension that gave ``weights``.
+
+    Weights in a narrower dtype than ``grad`` are made to sum to one again: what all entries of a row of ``grad``
+    share then cancels, as it must.
+
+    Example:
+        >>> weights = torch.tensor([0.1, 0.6, 0.3], dtype=torch.bfloat16)
+        >>> softmax_backward(torch.full((3,), 7.0), weights).abs() < 1e-5
+        tensor([True, True, True])
+    """
+    if weights.dtype != grad.dtype:
+        weights = weights.to(grad.dtype)
+        weights = weights / weights.sum(-1, keepdim=True)
+    return torch.ops.aten._softmax_backward_data(grad, weights, -1, grad.dtype)

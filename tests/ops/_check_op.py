@@ -20,13 +20,13 @@ def rms_ratio(actual: Tensor, expected: Tensor) -> float:
     return 0.0 if error == 0 else (error / expected.norm()).item()
 
 
-def outputs_and_gradients(op: Op, tensors: Sequence[Tensor], seed: int = 1) -> list[Tensor]:
-    """Run, then pull random cotangents back to every tensor that wants a gradient."""
+def outputs_and_gradients(op: Op, tensors: Sequence[Tensor], rounded: torch.dtype | None = None) -> list[Tensor]:
+    """Run, then pull random cotangents, of values that ``rounded`` can hold, back to every tensor."""
     leaves = [x.detach().clone().requires_grad_(x.is_floating_point()) for x in tensors]
     out = op(*leaves)
     outs = out if isinstance(out, tuple) else (out,)
-    generator = torch.Generator().manual_seed(seed)
-    cotangents = [torch.randn(o.shape, generator=generator).to(o) for o in outs]
+    generator = torch.Generator().manual_seed(1)
+    cotangents = [torch.randn(o.shape, generator=generator).to(rounded or o.dtype).to(o) for o in outs]
     wanted = [x for x in leaves if x.requires_grad]
     return [*outs, *torch.autograd.grad(outs, wanted, cotangents)]
 
@@ -37,7 +37,7 @@ def worst_against_reference(op: Op, tensors: Sequence[Tensor], backend: str, dty
     with forced(backend):
         actual = outputs_and_gradients(op, rounded)
     with forced("reference"):
-        expected = outputs_and_gradients(op, [x.float() if x.is_floating_point() else x for x in rounded])
+        expected = outputs_and_gradients(op, [x.float() if x.is_floating_point() else x for x in rounded], dtype)
     assert all(a.shape == e.shape for a, e in zip(actual, expected, strict=True))
     return max(rms_ratio(a, e) for a, e in zip(actual, expected, strict=True))
 
@@ -60,3 +60,10 @@ def compiles_and_exports(op: Op, tensors: Sequence[Tensor], backend: str, batche
             for a, e in zip(ours, eager, strict=True):
                 torch.testing.assert_close(a, e, rtol=1e-5, atol=1e-6)
         torch._dynamo.reset()
+
+
+def poisoned(x: Tensor) -> Tensor:
+    """Copy ``x`` into the middle of a buffer of NaN, so that a read beyond its ends shows."""
+    buffer = x.new_full((x.numel() + 512,), float("nan"))
+    inner = buffer[256 : 256 + x.numel()].view(x.shape)
+    return inner.copy_(x)

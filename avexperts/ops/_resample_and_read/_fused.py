@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avexperts.ops._precision import no_autocast, wide_mm, widen
+from avexperts.ops._precision import no_autocast, softmax_backward, wide_mm, widen
 
 
 @torch.library.custom_op("avexperts::resample_and_read", mutates_args=())
@@ -77,7 +77,7 @@ def _backward_op(
         grad_leaned = _by_row((grad @ row_sums)[..., None])
         grad_weights = wide_mm(grad_mixed[:-1], token_weight.to(dtype).mT)
         grad_weights.addr_(grad_leaned[:-1, 0], widen(token_bias))
-        grad_logits = _softmax_backward(grad_weights, rows[:-1])
+        grad_logits = softmax_backward(grad_weights, rows[:-1])
         # From the logits to what was asked of each token; the rows of both products with W_c meet in one.
         asking, leaning = _asking(latents, channels, scale)
         asked = (asking @ widen(y).mT).flatten(0, 1).to(dtype)
@@ -165,13 +165,6 @@ def _weights(
 
 def _leaned(rows: Tensor, token_bias: Tensor) -> Tensor:
     return widen(rows @ token_bias.to(rows.dtype))[:, None]
-
-
-def _softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
-    if weights.dtype != grad.dtype:  # rounded weights do not sum to one, and what all tokens share would not cancel
-        weights = weights.to(grad.dtype)
-        weights = weights / weights.sum(-1, keepdim=True)
-    return torch.ops.aten._softmax_backward_data(grad, weights, -1, grad.dtype)
 
 
 def _by_frame(rows: Tensor, queries: int) -> Tensor:
