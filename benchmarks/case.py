@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 Mode: TypeAlias = Literal["forward", "train", "kept", "peak"]
-PRECISIONS = ("float32", "bfloat16", "bfloat16 compiled")
+PRECISIONS = ("float32", "bfloat16")
+COMPILED = (*PRECISIONS, "bfloat16 compiled")
 
 
 class Setting(NamedTuple):
@@ -18,7 +19,7 @@ class Setting(NamedTuple):
 
     Attributes:
         device: Where it runs.
-        precision: One of ``PRECISIONS``: float32 eager, or autocast to bfloat16, eager or compiled.
+        precision: One of ``COMPILED``: float32 eager, or autocast to bfloat16, eager or compiled.
         quick: Small batches and towers.
 
     Example:

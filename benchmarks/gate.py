@@ -14,7 +14,7 @@ from .passes import make_pass
 # papers' latent attention are not scaled and reach hundreds, so rounding grows from coupling to coupling.
 LIMITS = {"float32": (1e-4, 2e-3), "bfloat16": (2e-2, 1e-1)}
 WHOLE_LIMITS = {"float32": (1e-3, 2e-2), "bfloat16": (2e-1, 5e-1)}
-_NEGLIGIBLE = 1e-4  # of the largest gradient: below, as before batch norm where it is exactly zero, errors are absolute
+_NEGLIGIBLE = 1e-3  # of the largest gradient: below, as before batch norm where it is exactly zero, errors are absolute
 _AS_GOOD = 1.5  # in bfloat16 an error is also fine if the peer's own is nearly as large
 
 

@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not cases:
         raise SystemExit(f"benchmarks.run: no case of suite {options.suite!r} is called {options.cases!r}")
     torch.set_num_threads(options.threads)
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32 in convolutions too, as it does in products
     repeats = options.repeats or (2 if options.quick else 5 if device.type == "cpu" else 20)
     document: dict[str, Any] = {
         "schema": SCHEMA,
@@ -60,24 +61,59 @@ def main(argv: Sequence[str] | None = None) -> None:
         "environment": environment(device),
         "records": [],
         "failed": {},
+        "seconds": 0.0,
     }
-    began = time.monotonic()
+    if options.add and options.out.exists():
+        document = added_to(json.loads(options.out.read_text()), document)
+    before, began = document["seconds"], time.monotonic()
     for name, modes in cases.items():
         case = REGISTRY[name]
         for precision in case.precisions if device.type == "cuda" else ("float32",):
             setting = Setting(device, precision, options.quick)
             try:
                 for record in run_case(case, modes, setting, repeats):
-                    document["records"].append(record)
+                    document["records"] = [*without(document["records"], record), record]
                     print(_line(record), flush=True)
             except Exception as error:
                 document["failed"][f"{name}, {precision}"] = f"{type(error).__name__}: {error}"[:500]
                 print(f"{name}, {precision}: FAILED\n{traceback.format_exc()}", flush=True)
-            document["seconds"] = round(time.monotonic() - began, 1)
+            document["seconds"] = round(before + time.monotonic() - began, 1)
             write(document, options.out)
     print(f"{len(document['records'])} results in {document['seconds']:.0f} s: {options.out}")
     if document["failed"]:
         raise SystemExit(f"benchmarks.run: {len(document['failed'])} failed: {', '.join(document['failed'])}")
+
+
+def added_to(stored: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+    """Go on with a stored result, so that a long run can be made in parts.
+
+    Args:
+        stored: What is in the file.
+        document: The new, still empty result.
+
+    Returns:
+        The stored result, its failures forgotten.
+
+    Raises:
+        SystemExit: It was measured elsewhere or otherwise.
+
+    Example:
+        >>> added_to({"schema": 1, "quick": True}, {"schema": 1, "quick": False})
+        Traceback (most recent call last):
+        ...
+        SystemExit: benchmarks.run: --add: the file differs in quick; measure into another one
+    """
+    same = ("schema", "quick", "repeats", "environment")
+    other = [key for key in same if stored.get(key) != document.get(key)]
+    if other:
+        raise SystemExit(f"benchmarks.run: --add: the file differs in {', '.join(other)}; measure into another one")
+    return {**stored, "failed": {}}
+
+
+def without(records: list[dict[str, Any]], record: dict[str, Any]) -> list[dict[str, Any]]:
+    """All records but those of the same case, mode and precision."""
+    keys = ("case", "mode", "precision")
+    return [each for each in records if any(each[key] != record[key] for key in keys)]
 
 
 def chosen_cases(suite: str, pattern: str) -> dict[str, list[Mode]]:
@@ -118,7 +154,8 @@ def run_case(case: Case, modes: Sequence[Mode], setting: Setting, repeats: int) 
     torch.manual_seed(0)
     if setting.compiled:
         torch._dynamo.reset()
-    inside = [mode for mode in modes if mode != "peak"]
+    # what a compiled graph keeps is no list of saved tensors; its peak says it
+    inside = [mode for mode in modes if mode != "peak" and not (mode == "kept" and setting.compiled)]
     variants = case.build(setting, case.argument)
     names = [name for name, variant in variants.items() if variant.trains or "forward" in modes]
     facts = {"facts": dict(case.facts), "precision": setting.precision}
@@ -152,7 +189,8 @@ def _measured(variants: dict[str, Variant], mode: Mode, setting: Setting, repeat
         # the gate has run each once already, which is enough for a pass of seconds on a CPU
         warm_up = 3 if setting.device.type == "cuda" else int(not whole)
         rounds = min(repeats, 3) if whole and setting.device.type == "cpu" else repeats
-        taken = measure(calls, repeats=rounds, device=setting.device, warm_up=warm_up)
+        least = 0.02 if setting.device.type == "cuda" else 0.05
+        taken = measure(calls, repeats=rounds, device=setting.device, least=least, warm_up=warm_up)
         found = {name: {"seconds": samples} for name, samples in taken.items()}
     for name in found:
         parameters = variants[name].module.parameters()
@@ -195,6 +233,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, help="rounds; 5 on a CPU, 20 on a GPU")
     parser.add_argument("--threads", type=int, default=1, help="one thread gives the steadiest ratios")
     parser.add_argument("--quick", action="store_true", help="small batches and towers, two rounds, no peaks")
+    parser.add_argument("--add", action="store_true", help="add to --out what is not there, replace what is")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks.json"))
     return parser.parse_args(argv)
 

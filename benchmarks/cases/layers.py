@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import avexperts as ax
 
-from ..case import Setting, Variant, case
+from ..case import COMPILED, Setting, Variant, case
 from ..peers import PublishedDualGuided, PublishedLatentCross, PublishedMoE
 from ..shapes import SAME_TOWER, SHAPES, VISION_BLOCKS, Shape
 
@@ -60,7 +60,7 @@ def _facts_same_tower(shape: Shape) -> dict[str, object]:
     return shape.facts() | {"count": {"every block": 4 * VISION_BLOCKS[shape.stage]}}
 
 
-@case("avmoe", SHAPES, facts=Shape.facts, **SUITES)
+@case("avmoe", SHAPES, facts=Shape.facts, precisions=COMPILED, **SUITES)
 def avmoe(setting: Setting, shape: Shape) -> dict[str, Variant]:
     """One cross-modal and one unimodal expert, 32 latent tokens, batch norm."""
     ours = mixture(shape)

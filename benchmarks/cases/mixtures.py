@@ -60,7 +60,7 @@ def _backend(name: str) -> Iterator[None]:
             os.environ[_VARIABLE] = before
 
 
-@case("mixture", SHAPES, facts=Shape.facts, precisions=("float32", "bfloat16"), layer=("forward", "train"))
+@case("mixture", SHAPES, facts=Shape.facts, layer=("forward", "train"))
 def mixture_alone(setting: Setting, shape: Shape) -> dict[str, Variant]:
     """Forms of the op on the same tokens and weights; the copy reads and writes as much as the op has to."""
     gpu = setting.device.type == "cuda"

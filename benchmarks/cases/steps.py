@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import avexperts as ax
 
-from ..case import Setting, Variant, case
+from ..case import COMPILED, Setting, Variant, case
 from ..peers import PublishedMoE, lora_rank, with_lora
 from ..towers import AUDIO_SIZE, FRAME_SIZE, build_towers
 
@@ -124,6 +124,8 @@ def step_variants(setting: Setting, towers: Towers) -> dict[str, Variant]:
         "LoRA": LoraTowers(towers, count),
         "towers": bare(towers, shifted=True),
     }
+    if setting.compiled:  # each takes minutes to compile: only what the targets compare
+        models = {name: models[name] for name in ("published", "ours", "towers")}
     return model_variants(setting, towers, models, frames(setting, "train"))
 
 
@@ -166,6 +168,7 @@ def _variant(setting: Setting, name: str, model: nn.Module, inputs: dict[str, Te
     "ave step",
     {"8 pairs": None},
     facts=lambda _: {"frames": FRAMES},
+    precisions=COMPILED,
     step=("train",),
     memory=("kept", "peak"),
 )

@@ -95,6 +95,16 @@ def test_results_are_stored_with_all_that_is_needed_to_judge_them(tmp_path, caps
     assert "lavish/stage 4, train, float32: published" in capsys.readouterr().out
 
 
+def test_a_run_can_be_made_in_parts(tmp_path) -> None:
+    out = tmp_path / "result.json"
+    part = ["--quick", "--repeats", "1", "--suite", "memory", "--out", str(out), "--add"]
+    for case_name in ("lavish/stage 4", "lavish/stage 3", "lavish/stage 4"):
+        run.main([*part, "--cases", case_name])
+    assert [each["case"] for each in json.loads(out.read_text())["records"]] == ["lavish/stage 3", "lavish/stage 4"]
+    with pytest.raises(SystemExit, match="the file differs in repeats"):
+        run.main([*part, "--repeats", "2", "--cases", "lavish/stage 4"])
+
+
 def test_a_case_that_fails_is_reported_and_does_not_stop_the_others(tmp_path, monkeypatch) -> None:
     def broken(setting: Setting, argument: None) -> dict[str, Variant]:
         raise RuntimeError("no such thing")
