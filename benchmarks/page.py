@@ -22,6 +22,7 @@ from .sections import (
     inference_table,
     memory_table,
     misses_text,
+    mixture_table,
     scaling_table,
     step_table,
     target_table,
@@ -57,30 +58,35 @@ def page(documents: Documents) -> str:
     """
     parts = ["# Benchmarks", ABOUT, "## Targets", target_table(documents), misses_text(documents)]
     for device, title in (("cpu", "CPU"), ("cuda", "GPU")):
-        parts.append(f"## {title}")
-        if device not in documents:
-            parts.append(NOT_RUN)
-            continue
-        found = documents[device]
-        parts.append(environment_text(found))
-        for group, heading in (
-            ("avmoe", "AVMoE's mixture, 1+1 experts"),
-            ("avmoe 2+2", "AVMoE's mixture, 2+2 experts"),
-            ("dg_sct", "DG-SCT's adapter"),
-            ("lavish", "LAVisH's adapter"),
-        ):
-            parts += [f"### {heading}", case_table(found, group)]
-        parts += ["### Whole training step", step_table(found)]
-        parts += ["### Inference", inference_table(found)]
-        parts += ["### Memory", memory_table(found)]
-        parts += [
-            "### Growth",
-            f"![cost against tokens, experts, latent tokens and pairs](_static/benchmarks_{device}.svg)",
-        ]
-        parts += [scaling_table(found), extremes_text(found)]
+        parts += [f"## {title}", *(device_parts(documents[device]) if device in documents else [NOT_RUN])]
     if "accuracy" in documents:
         parts += ["## What cheaper resamplers cost", accuracy_table(documents["accuracy"])]
     return "\n\n".join(part for part in [*parts, "## How it is measured", HOW] if part) + "\n"
+
+
+def device_parts(found: Mapping[str, Any]) -> list[str]:
+    """Everything that was measured on one device, with headings; what was not measured is left out.
+
+    Args:
+        found: A stored result.
+    """
+    picture = f"_static/benchmarks_{found['environment']['device']}.svg"
+    growth = [scaling_table(found), f"![cost against tokens, experts, latent tokens and pairs]({picture})"]
+    tables = {
+        "AVMoE's mixture, 1+1 experts": case_table(found, "avmoe"),
+        "AVMoE's mixture, 2+2 experts": case_table(found, "avmoe 2+2"),
+        "DG-SCT's adapter": case_table(found, "dg_sct"),
+        "LAVisH's adapter": case_table(found, "lavish"),
+        "The mixture alone, without batch norm": mixture_table(found),
+        "Whole training step": step_table(found),
+        "Inference": inference_table(found),
+        "Memory": memory_table(found),
+        "Growth": "\n\n".join(growth) if growth[0] else "",
+    }
+    parts = [environment_text(found), extremes_text(found)]
+    for heading, text in tables.items():
+        parts += [f"### {heading}", text] if text else []
+    return parts
 
 
 def main() -> None:

@@ -120,6 +120,21 @@ def _whole_row(document: Document, group: str, whole: str, precision: str) -> li
     return [label, "", "", times(summed["train"]), times(summed["forward"]), share]
 
 
+def mixture_table(document: Document) -> str:
+    """The mixture op alone: every form of it, and a copy."""
+    clock = clock_of(document)
+    found = [row for row in document["records"] if row["case"].startswith("mixture/")]
+    forms = list(dict.fromkeys(name for row in found for name in row["variants"]))
+    rows = []
+    for row in found:
+        fast = next((name for name in ("triton", "fused") if name in row["variants"]), "")
+        rows.append([
+            f"{row['case'].partition('/')[2]}, {row['mode']}", row["precision"],
+            *(milliseconds(row, name, clock) for name in forms), times(ratio([row], "reference", fast, clock)),
+        ])  # fmt: skip
+    return table(["size", "precision", *(f"{name}, ms" for name in forms), "times faster than reference"], rows)
+
+
 def step_table(document: Document) -> str:
     """The whole training step of every variant."""
     clock, rows = clock_of(document), []

@@ -12,6 +12,7 @@ from torch import nn
 import benchmarks
 from benchmarks import run
 from benchmarks.case import REGISTRY, Setting, Variant, case
+from benchmarks.gate import check_case
 from benchmarks.memory import kept_bytes, peak_of
 from benchmarks.ratios import ratio
 from benchmarks.timing import measure
@@ -73,6 +74,15 @@ def test_our_adapter_keeps_less_than_the_published_one() -> None:
     variants = built.build(Setting(CPU, quick=True), built.argument)
     kept = {name: kept_bytes(variant, Setting(CPU)) for name, variant in variants.items()}
     assert kept["ours"] < 0.9 * kept["published"]
+
+
+def test_the_fused_mixture_alone_passes_the_gate() -> None:
+    built, setting = REGISTRY["mixture/stage 3 audio"], Setting(CPU, quick=True)
+    variants = built.build(setting, built.argument)
+    assert set(variants) == {"reference", "fused", "copy"}
+    found = check_case(variants, "train", setting, "mixture")
+    assert list(found) == ["fused"]
+    assert found["fused"]["output"] < 1e-5
 
 
 def test_the_peak_sees_a_passing_tensor() -> None:
