@@ -1,8 +1,6 @@
 # Shapes: B frames, N own tokens, M other tokens, T latent tokens, D channels.
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 
 from avexperts.ops._precision import exact_matmul
@@ -46,31 +44,3 @@ def latent_attention(tokens: Tensor, latents: Tensor, *, scale: float = 1.0) -> 
     """
     weights = (exact_matmul(tokens, latents.mT) * scale).softmax(-1).to(tokens.dtype)
     return weights @ latents.to(tokens.dtype)
-
-
-def token_self_mixing(tokens: Tensor, orientation: Literal["gather", "scatter"] = "gather") -> Tensor:
-    """Parameter-free self-attention over the tokens.
-
-    ``"gather"`` is ordinary attention, ``softmax(x xᵀ / sqrt(D)) x``: every token is a mean of tokens.
-    ``"scatter"`` is what AVMoE's parsing programs compute, ``softmax(x xᵀ)ᵀ x``: the weights that *leave* a token
-    sum to one, so the sum over tokens is preserved, and the logits are not scaled.
-
-    Args:
-        tokens: ``x``, ``(B, N, D)``.
-        orientation: Which of the two.
-
-    Returns:
-        ``(B, N, D)``.
-
-    Example:
-        >>> import torch
-        >>> x = torch.randn(1, 6, 4)
-        >>> torch.allclose(token_self_mixing(x, "scatter").sum(1), x.sum(1), atol=1e-5)
-        True
-    """
-    if orientation not in ("gather", "scatter"):
-        raise ValueError(f"orientation is 'gather' or 'scatter', got {orientation!r}")
-    if orientation == "scatter":
-        return exact_matmul(tokens, tokens.mT).softmax(-1).to(tokens.dtype).mT @ tokens
-    scale = tokens.shape[-1] ** -0.5
-    return (exact_matmul(tokens, tokens.mT) * scale).softmax(-1).to(tokens.dtype) @ tokens
