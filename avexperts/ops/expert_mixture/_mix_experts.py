@@ -3,12 +3,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from avexperts.ops._backend import choose
+from avexperts.ops._backend import choose, no_triton
 from avexperts.ops.expert_mixture._expert import Expert
 from avexperts.ops.expert_mixture.fused import fused, why_not_fused
 from avexperts.ops.expert_mixture.reference import reference
+from avexperts.ops.expert_mixture.triton import mix_by_triton, why_not_triton
 
 
 def mix_experts(x: Tensor, probs: Tensor, experts: Sequence[Expert]) -> Tensor:
@@ -41,8 +43,15 @@ def mix_experts(x: Tensor, probs: Tensor, experts: Sequence[Expert]) -> Tensor:
     """
     if probs.shape != (x.shape[0], len(experts)):
         raise ValueError(f"probs must be {(x.shape[0], len(experts))}: frames by experts, got {tuple(probs.shape)}")
-    run = {"fused": fused, "reference": reference}
-    return run[choose("mix_experts", x, {"fused": _why_not_fused(x, experts)})](x, probs, experts)
+    run = {"triton": mix_by_triton, "fused": fused, "reference": reference}
+    forms = {"triton": _why_not_triton(x, probs, experts), "fused": _why_not_fused(x, experts)}
+    return run[choose("mix_experts", x, forms)](x, probs, experts)
+
+
+def _why_not_triton(x: Tensor, probs: Tensor, experts: Sequence[Expert]) -> str | None:
+    if torch.promote_types(x.dtype, probs.dtype) != x.dtype:
+        return f"{x.dtype} tokens would give {probs.dtype} ones"
+    return no_triton(x) or why_not_fused(experts) or why_not_triton(x, experts)
 
 
 def _why_not_fused(x: Tensor, experts: Sequence[Expert]) -> str | None:

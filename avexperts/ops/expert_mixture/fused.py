@@ -47,7 +47,7 @@ def fused(x: Tensor, probs: Tensor, experts: Sequence[Expert]) -> Tensor:
         tensor([8., 8., 8., 8.])
     """
     with no_autocast(x):
-        y = _mix(widen(x).contiguous(), widen(probs), [_widened(expert) for expert in experts])
+        y = _mix(widen(x).contiguous(), widen(probs), [widened(expert) for expert in experts])
     return y.to(torch.promote_types(x.dtype, probs.dtype))
 
 
@@ -67,8 +67,8 @@ def why_not_fused(experts: Sequence[Expert]) -> str | None:
 
 def _mix(x: Tensor, probs: Tensor, experts: list[Expert]) -> Tensor:
     normed = experts[0].pre_norm is not None
-    folded, shifts = zip(*(_fold_down(expert) for expert in experts), strict=True)
-    reads, read_means = _centred_reads(experts, normed)
+    folded, shifts = zip(*(fold_down(expert) for expert in experts), strict=True)
+    reads, read_means = centred_reads(experts, normed)
     hidden, asked, mean, var = squeeze(x, torch.cat(folded, 1), reads, normed)
     widths = [weight.shape[1] for weight in folded]
     latents = [0 if expert.read is None else expert.read.shape[1] for expert in experts]
@@ -86,7 +86,7 @@ def _mix(x: Tensor, probs: Tensor, experts: list[Expert]) -> Tensor:
     return spread(torch.cat(columns, 1), torch.cat(rows, 1))
 
 
-def _fold_down(expert: Expert) -> tuple[Tensor, Tensor | None]:
+def fold_down(expert: Expert) -> tuple[Tensor, Tensor | None]:
     """Put the norm's scale and running batch statistics into the down-projection: ``(g, h, D / g)`` and ``(g, h)``."""
     groups, norm = expert.groups, expert.down_norm
     weight = expert.down.unflatten(0, (groups, -1))
@@ -96,13 +96,21 @@ def _fold_down(expert: Expert) -> tuple[Tensor, Tensor | None]:
         shift = carried if shift is None else carried + shift
         weight = weight * expert.pre_norm.weight.view(groups, 1, -1)
     if norm is not None and not norm.training:
-        scale, offset = (value.view(groups, -1) for value in _running_affine(norm))
+        scale, offset = (value.view(groups, -1) for value in running_affine(norm))
         weight = weight * scale[..., None]
         shift = offset if shift is None else torch.addcmul(offset, shift, scale)
     return weight, shift
 
 
-def _centred_reads(experts: list[Expert], normed: bool) -> tuple[Tensor | None, list[Tensor | None]]:
+def centred_reads(experts: list[Expert], normed: bool) -> tuple[Tensor | None, list[Tensor | None]]:
+    """Put what all latent tokens read side by side, ``(B, L, D)``, centred over the channels where tokens are normed.
+
+    Example:
+        >>> expert = Expert(torch.ones(2, 4), torch.ones(4, 2), read=torch.ones(3, 5, 4))
+        >>> reads, means = centred_reads([expert, expert], True)
+        >>> reads.shape, means[0].shape
+        (torch.Size([3, 10, 4]), torch.Size([3, 5, 1]))
+    """
     reads = [expert.read for expert in experts if expert.read is not None]
     if not reads:
         return None, [None] * len(experts)
@@ -112,13 +120,25 @@ def _centred_reads(experts: list[Expert], normed: bool) -> tuple[Tensor | None, 
     return torch.cat(reads, 1) - torch.cat([mean for mean in means if mean is not None], 1), means
 
 
+def narrow_reads(expert: Expert, folded: Tensor) -> Tensor:
+    """What hidden channels see of the latent tokens, ``(B, H, T)``.
+
+    Example:
+        >>> expert = Expert(torch.ones(2, 4), torch.ones(4, 2), read=torch.ones(3, 5, 4))
+        >>> narrow_reads(expert, torch.ones(1, 2, 4)).shape
+        torch.Size([3, 2, 5])
+    """
+    assert expert.read is not None
+    frames = expert.read.shape[:2]
+    narrow = expert.read.unflatten(-1, (len(folded), -1)).movedim(2, 0).flatten(1, 2) @ folded.mT  # (g, B T, h)
+    return narrow.unflatten(1, frames).permute(1, 0, 3, 2).flatten(1, 2)
+
+
 def _take(h: Tensor, rows: Rows, expert: Expert, folded: Tensor, read_mean: Tensor | None) -> tuple[Tensor, Rows]:
     """Let the tokens take from the latent tokens, as their hidden channels, mean and variance see it."""
     assert expert.read is not None
     read, gate, dim = expert.read, expert.latent_gate, expert.read.shape[-1]
-    sizes = folded.shape[:2]
-    narrow = read.unflatten(-1, (len(folded), -1)).movedim(2, 0).flatten(1, 2) @ folded.mT  # (g, B T, h)
-    narrow = narrow.unflatten(1, read.shape[:2]).permute(1, 0, 3, 2).flatten(1, 2)  # (B, g h, T)
+    sizes, narrow = folded.shape[:2], narrow_reads(expert, folded)
     logits = rows.asked
     if read_mean is not None:
         logits = torch.baddbmm(logits, read_mean, rows.mean[:, None], alpha=dim)
@@ -178,7 +198,7 @@ def _fold_up(h: Tensor, expert: Expert) -> tuple[Tensor, Tensor, Tensor | None]:
     if norm is None:
         return h, up, shift
     if not norm.training:
-        scale, offset = (value.view(groups, -1) for value in _running_affine(norm))
+        scale, offset = (value.view(groups, -1) for value in running_affine(norm))
         return h, up * scale[:, None], offset if shift is None else torch.addcmul(offset, shift, scale)
     flat = h.flatten(2)  # (g, h, B N)
     count, centre = flat.shape[-1], flat.mean(-1, keepdim=True)
@@ -211,7 +231,14 @@ def _output_moments(h: Tensor, up: Tensor, shift: Tensor | None) -> tuple[Tensor
     return mean.view(h.shape[2:]), var.clamp_min(0).view(h.shape[2:])
 
 
-def _running_affine(norm: BatchNormWeights) -> tuple[Tensor, Tensor]:
+def running_affine(norm: BatchNormWeights) -> tuple[Tensor, Tensor]:
+    """Give the scale and the shift that a batch norm comes to outside training, ``(C,)`` each.
+
+    Example:
+        >>> one = torch.ones(1)
+        >>> running_affine(BatchNormWeights(weight=one, bias=one, running_mean=one, running_var=one, eps=0.0))
+        (tensor([1.]), tensor([0.]))
+    """
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     return scale, torch.addcmul(norm.bias, norm.running_mean, scale, value=-1)
 
@@ -222,7 +249,14 @@ def _update(norm: BatchNormWeights, mean: Tensor, var: Tensor) -> None:
         norm.running_var.lerp_(var.flatten().to(norm.running_var.dtype), norm.momentum)
 
 
-def _widened(expert: Expert) -> Expert:
+def widened(expert: Expert) -> Expert:
+    """Turn all half-precision weights into float32.
+
+    Example:
+        >>> half = torch.ones(2, 4, dtype=torch.float16)
+        >>> widened(Expert(half, half.T)).down.dtype
+        torch.float32
+    """
     wide: dict[str, Any] = {name: widen(value) for name, value in expert._asdict().items() if isinstance(value, Tensor)}
     for name in ("pre_norm", "down_norm", "up_norm", "post_norm"):
         norm = getattr(expert, name)
