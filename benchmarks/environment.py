@@ -12,7 +12,7 @@ _PACKAGES = ("avexperts", "torch", "triton", "timm", "transformers", "peft", "nu
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Describe where figures come from: versions, machine, precision flags, commit.
+    """Describe where figures come from: versions, machine, precision flags.
 
     Args:
         device: That the figures are of.
@@ -31,9 +31,19 @@ def environment(device: torch.device) -> dict[str, Any]:
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
         "tf32": {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32},
         "cuda": torch.version.cuda if cuda else None,
-        "commit": _git("rev-parse", "--short", "HEAD"),
-        "changed_files": len((_git("status", "--porcelain", "--", "avexperts", "benchmarks") or "").splitlines()),
     }
+
+
+def revision() -> str | None:
+    """Name the commit that is measured, and how many files differ from it; None without a repository.
+
+    Example:
+        >>> isinstance(revision(), str | None)
+        True
+    """
+    commit = _git("rev-parse", "--short", "HEAD")
+    changed = (_git("status", "--porcelain", "--", "../avexperts", ".") or "").splitlines()
+    return f"{commit} with {len(changed)} changed files" if commit and changed else commit
 
 
 def _version(package: str) -> str | None:

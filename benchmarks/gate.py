@@ -11,9 +11,11 @@ from .case import Mode, Setting, Variant
 from .passes import make_pass
 
 # Relative RMS error of outputs and of each gradient, or for a whole model of all gradients together. The logits of the
-# papers' latent attention are not scaled and reach hundreds, so rounding grows from coupling to coupling.
-LIMITS = {"float32": (1e-4, 2e-3), "bfloat16": (2e-2, 1e-1)}
-WHOLE_LIMITS = {"float32": (1e-3, 2e-2), "bfloat16": (2e-1, 5e-1)}
+# papers' latent attention are not scaled and reach hundreds, so rounding grows from coupling to coupling; and where a
+# ReLU's input is zero up to rounding, rows of a gradient are there or not. Formulas are compared in tests, in float64;
+# here only what is wrong is stopped.
+LIMITS = {"float32": (1e-4, 3e-2), "bfloat16": (2e-2, 2e-1)}
+WHOLE_LIMITS = {"float32": (1e-4, 1e-3), "bfloat16": (2e-1, 5e-1)}
 _NEGLIGIBLE = 1e-3  # of the largest gradient: below, as before batch norm where it is exactly zero, errors are absolute
 _AS_GOOD = 1.5  # in bfloat16 an error is also fine if the peer's own is nearly as large
 

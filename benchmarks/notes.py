@@ -30,9 +30,10 @@ python -m benchmarks.page
   between the towers. *towers*: the frozen backbones alone; when training, with one added vector per tower in the
   first block, since adapters there make the backward pass run through all of both towers.
 - **First right, then fast.** Before a case is timed, outputs and all gradients of our form are compared with the
-  published form's, on random weights with all gates open. A difference ends the case without a figure. The error
-  found is stored beside the times. On a CPU the published form copies one gradient to the plain layout, because
-  batch norm there returns wrong gradients without it.
+  published form's, on random weights with all gates open. A difference ends the case without a figure. The error found
+  is stored beside the times. In whole models the attention logits are scaled by the root of the width, in all variants
+  alike: with unscaled ones and random weights, rounding alone moves the gradients by percents. On a CPU the published
+  form copies one gradient to the plain layout, because batch norm there returns wrong gradients without it.
 - **Sizes.** Swin-V2-L at 192 pixels and HTS-AT, random weights. Single adapters: 10 frames (2+2 experts and
   DG-SCT: 4), 32 latent tokens (LAVisH: 2), reduction 8, 2 groups, batch norm with batch statistics, both layer norms.
   Whole models: 8 pairs (every second stage skipped), without head and optimizer; on a GPU 20 frames, on a CPU 2 when

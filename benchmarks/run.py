@@ -24,7 +24,7 @@ import torch
 import benchmarks.cases  # noqa: F401  (fills the registry)
 
 from .case import REGISTRY, Case, Mode, Setting, Variant
-from .environment import environment
+from .environment import environment, revision
 from .gate import GateError, check_case
 from .memory import kept_bytes, peak_bytes
 from .passes import make_pass
@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     if options.add and options.out.exists():
         document = added_to(json.loads(options.out.read_text()), document)
+    measured = revision()
     before, began = document["seconds"], time.monotonic()
     for name, modes in cases.items():
         case = REGISTRY[name]
@@ -72,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             setting = Setting(device, precision, options.quick)
             try:
                 for record in run_case(case, modes, setting, repeats):
+                    record["revision"] = measured
                     document["records"] = [*without(document["records"], record), record]
                     print(_line(record), flush=True)
             except Exception as error:

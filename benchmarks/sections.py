@@ -69,16 +69,16 @@ def misses_text(documents: Mapping[str, Document]) -> str:
 
 
 def environment_text(document: Document) -> str:
-    """Machine, versions, threads and commit."""
+    """Machine, versions, threads and commits."""
     found = document["environment"]
     packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
     clock = "event time" if clock_of(document) == "wall" else "CPU time of the process"
-    changed = f" with {found['changed_files']} changed files" if found["changed_files"] else ""
+    revisions = dict.fromkeys(str(record["revision"]) for record in document["records"])
     tf32 = "" if found["device"] == "cpu" else f" TF32: {found['tf32']}."
     quick = " Quick run: small batches." if document["quick"] else ""
     return (
         f"{found['name']}; threads: {found['threads']}; Python {found['python']}, {packages}; commit "
-        f"{found['commit']}{changed}; {document['repeats']} rounds; {document['seconds'] / 60:.0f} minutes.{tf32} "
+        f"{', '.join(revisions)}; {document['repeats']} rounds; {document['seconds'] / 60:.0f} minutes.{tf32} "
         f"Times are {clock}.{quick}"
     )
 

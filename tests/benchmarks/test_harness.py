@@ -12,6 +12,7 @@ from torch import nn
 import benchmarks
 from benchmarks import run
 from benchmarks.case import REGISTRY, Setting, Variant, case
+from benchmarks.environment import revision
 from benchmarks.gate import check_case
 from benchmarks.memory import kept_bytes, peak_of
 from benchmarks.ratios import ratio
@@ -98,6 +99,7 @@ def test_results_are_stored_with_all_that_is_needed_to_judge_them(tmp_path, caps
     assert {"torch", "avexperts"} <= set(document["environment"]["packages"])
     assert [record["mode"] for record in document["records"]] == ["forward", "train", "kept"]
     timed = document["records"][1]
+    assert timed["revision"] == revision()
     assert timed["gate"]["ours"]["gradient"] < 2e-3
     assert timed["facts"]["tokens"] == 36
     for variant in timed["variants"].values():

@@ -13,7 +13,15 @@ from benchmarks.targets import TARGETS, adapters_memory, adapters_speed, overhea
 
 def record(case: str, mode: str, seconds: dict[str, list[float]] | None = None, **facts) -> dict:
     variants = {name: {"seconds": {"cpu": samples}, "parameters": 10} for name, samples in (seconds or {}).items()}
-    return {"case": case, "mode": mode, "facts": facts, "precision": "float32", "gate": {}, "variants": variants}
+    return {
+        "case": case,
+        "mode": mode,
+        "facts": facts,
+        "precision": "float32",
+        "revision": "abc",
+        "gate": {},
+        "variants": variants,
+    }
 
 
 def document() -> dict:
@@ -28,7 +36,6 @@ def document() -> dict:
         "failed": {},
         "environment": {
             "device": "cpu", "name": "a processor", "threads": 1, "python": "3.11", "packages": {"torch": "2.15.0"},
-            "commit": "abc", "changed_files": 0,
         },
         "records": [
             record("avmoe/big", "train", {"published": [6.0, 12.0], "ours": [2.0, 4.0]}, **count),
