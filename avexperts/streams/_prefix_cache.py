@@ -225,6 +225,8 @@ def _check_arguments(model: LockStep, ids: Sequence[str], dtype: torch.dtype) ->
         raise ValueError(f"dtype is one of {', '.join(map(str, _STORED))}, got {dtype}")
     if model.towers_mode != "frozen":
         raise ValueError(f"the towers are {model.towers_mode!r}: only those of frozen towers give the same every time")
+    if any(parameter.is_meta for parameter in model.towers.parameters()):
+        raise ValueError("the towers are on the meta device: load their weights first")
     if not ids or not all(isinstance(name, str) for name in ids):
         raise ValueError("ids are the names of the samples, as text; at least one is needed")
     if len(set(ids)) != len(ids):

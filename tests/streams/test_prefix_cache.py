@@ -137,6 +137,7 @@ def test_what_belongs_to_something_else_is_refused(cache, build, options, messag
     [
         (lambda: late_model(towers="trainable"), IDS, torch.float32, "towers are 'trainable'"),
         (lambda: late_model(towers="frozen-train"), IDS, torch.float32, "towers are 'frozen-train'"),
+        (lambda: late_model().to("meta"), IDS, torch.float32, "on the meta device: load their weights first"),
         (lambda: ax.LockStep(toy_pair()), IDS, torch.float32, "no active couplings"),
         (late_model, ["a", "b", "a"], torch.float32, "every sample once, 'a' is there more often"),
         (late_model, [], torch.float32, "at least one is needed"),
