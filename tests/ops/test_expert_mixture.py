@@ -3,7 +3,7 @@ from __future__ import annotations
 import _figures
 import pytest
 import torch
-from _check_op import RMS_BOUNDS
+from _check_op import RMS_BOUNDS, rms_ratio
 from _close import assert_close
 from _experts import expert, half_of, run, statistics, taken_apart, worst
 from hypothesis import given, settings
@@ -114,6 +114,19 @@ def test_shifted_tokens_lose_no_digits() -> None:
             y = ops.mix_experts(x, probs, experts)
         errors[backend] = ((y - exact).norm() / exact.norm()).item()
     assert errors["fused"] <= max(4 * errors["reference"], 1e-5), errors
+
+
+@pytest.mark.parametrize("norms", [True, False])
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_gives_the_dtype_of_the_reference(norms: bool, gated: bool, dtype: torch.dtype) -> None:
+    experts = [expert(2, 16, 4, latents=latents, norms=norms, gated=gated) for latents in (3, 0)]
+    x, probs, y = torch.randn(2, 5, 16, dtype=dtype), torch.rand(2, 2, dtype=torch.bfloat16), {}
+    for backend in ("reference", "fused"):
+        with forced(backend), torch.autocast("cpu", torch.bfloat16):
+            y[backend] = ops.mix_experts(x, probs, experts)
+    assert y["fused"].dtype == y["reference"].dtype
+    assert rms_ratio(y["fused"], y["reference"].float()) < 2e-2  # two products of the reference are in bfloat16
 
 
 def test_tokens_of_any_layout() -> None:

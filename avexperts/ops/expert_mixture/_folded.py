@@ -23,10 +23,17 @@ _STATIC = "str[] activations, int cross, float scale, float pre_eps, float post_
 
 
 @torch.library.custom_op(
-    "avexperts::mixture_folded", mutates_args=(), schema=f"(Tensor x, Tensor[] folded, {_STATIC}) -> Tensor"
+    "avexperts::mixture_folded", mutates_args=(), schema=f"(Tensor x, Tensor[] folded, {_STATIC}, bool wide) -> Tensor"
 )
 def mix_folded(
-    x: Tensor, folded: list[Tensor], activations: list[str], cross: int, scale: float, pre_eps: float, post_eps: float
+    x: Tensor,
+    folded: list[Tensor],
+    activations: list[str],
+    cross: int,
+    scale: float,
+    pre_eps: float,
+    post_eps: float,
+    wide: bool,
 ) -> Tensor:
     """Run the kernel; a negative ``eps`` stands for no norm.
 
@@ -36,12 +43,14 @@ def mix_folded(
     """
     from avexperts.ops.expert_mixture import _triton  # imports Triton, which not every machine has
 
-    return _triton.forward(x, Folded(*folded), activations, cross, scale, pre_eps, post_eps)
+    y = _like(x, folded, wide)
+    _triton.forward(x.contiguous(), y, Folded(*folded), activations, cross, scale, pre_eps, post_eps)
+    return y
 
 
 @mix_folded.register_fake
-def _like(x: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
+def _like(x: Tensor, *others: Any) -> Tensor:
+    return x.new_empty(x.shape, dtype=torch.float32 if others[-1] else x.dtype)
 
 
 class Middle(NamedTuple):
@@ -209,14 +218,14 @@ def _gradients_like(dy: Tensor, x: Tensor, folded: list[Tensor], *_: Any) -> lis
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, folded, *ctx.static = inputs
+    x, folded, *ctx.static, _ = inputs
     ctx.save_for_backward(x, *folded)
 
 
 def _vjp(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
     x, *folded = ctx.saved_tensors
     dx, *d_folded = mix_folded_backward(dy, x, folded, *ctx.static)
-    return dx, d_folded, *(None for _ in ctx.static)
+    return dx, d_folded, *(None for _ in ctx.static), None
 
 
 mix_folded.register_autograd(_vjp, setup_context=_save)

@@ -43,14 +43,29 @@ def mix_experts(x: Tensor, probs: Tensor, experts: Sequence[Expert]) -> Tensor:
     """
     if probs.shape != (x.shape[0], len(experts)):
         raise ValueError(f"probs must be {(x.shape[0], len(experts))}: frames by experts, got {tuple(probs.shape)}")
-    run = {"triton": mix_by_triton, "fused": fused, "reference": reference}
-    forms = {"triton": _why_not_triton(x, probs, experts), "fused": _why_not_fused(x, experts)}
-    return run[choose("mix_experts", x, forms)](x, probs, experts)
+    forms = {"triton": _why_not_triton(x, experts), "fused": _why_not_fused(x, experts)}
+    form = choose("mix_experts", x, forms)
+    if form == "reference":
+        return reference(x, probs, experts)
+    dtype = _output_dtype(x, probs, experts)
+    if form == "triton":
+        return mix_by_triton(x, probs, experts, wide=dtype != x.dtype).to(dtype)
+    return fused(x, probs, experts).to(dtype)
 
 
-def _why_not_triton(x: Tensor, probs: Tensor, experts: Sequence[Expert]) -> str | None:
-    if torch.promote_types(x.dtype, probs.dtype) != x.dtype:
-        return f"{x.dtype} tokens would give {probs.dtype} ones"
+def _output_dtype(x: Tensor, probs: Tensor, experts: Sequence[Expert]) -> torch.dtype:
+    """The dtype that the reference comes to: autocast runs layer norms in float32, though not on the CPU."""
+    device, dtype = x.device.type, torch.promote_types(x.dtype, probs.dtype)
+    autocast = device != "cpu" and torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    for expert in experts:
+        if expert.gate is not None:
+            dtype = torch.promote_types(dtype, expert.gate.dtype)
+        if expert.post_norm is not None and autocast:
+            dtype = torch.promote_types(dtype, torch.float32)
+    return dtype
+
+
+def _why_not_triton(x: Tensor, experts: Sequence[Expert]) -> str | None:
     return no_triton(x) or why_not_fused(experts) or why_not_triton(x, experts)
 
 

@@ -18,19 +18,17 @@ _CODES = {"none": 0, "relu": 1, "gelu": 2, "silu": 3}
 
 
 def forward(
-    x: Tensor, f: Folded, activations: list[str], cross: int, scale: float, pre_eps: float, post_eps: float
-) -> Tensor:
-    """Launch the kernel for ``(B, N, D)`` tokens in float32, float16 or bfloat16.
+    x: Tensor, y: Tensor, f: Folded, activations: list[str], cross: int, scale: float, pre_eps: float, post_eps: float
+) -> None:
+    """Launch the kernel for contiguous ``(B, N, D)`` tokens in float32, float16 or bfloat16; it fills ``y``.
 
     Example:
         >>> forward.__module__.rpartition(".")[2]
         '_triton'
     """
-    x = x.contiguous()
-    y = torch.empty_like(x)
     frames, tokens, dim = x.shape
     if y.numel() == 0:
-        return y
+        return
     exact = x.dtype == torch.float32
     width, latents = f.down.shape[0], f.reads.shape[1]
     block_p, block_l = _block(width), _block(latents)
@@ -50,7 +48,6 @@ def forward(
         EXPERTS=len(activations), CROSS=cross, PRE=pre_eps >= 0, POST=post_eps >= 0,
         NATIVE=x.is_cuda and not exact, num_warps=4, **kinds, **tile,
     )  # fmt: skip
-    return y
 
 
 def _block(size: int) -> int:

@@ -37,7 +37,7 @@ class Rows(NamedTuple):
 
 
 def fused(x: Tensor, probs: Tensor, experts: Sequence[Expert]) -> Tensor:
-    """Compute :func:`mix_experts` by the rewrites above, in float32 at least.
+    """Compute :func:`mix_experts` by the rewrites above, and return it, in float32 at least.
 
     All experts need the same ``groups``, and either all or none a ``pre_norm``; see :func:`why_not_fused`.
 
@@ -47,8 +47,7 @@ def fused(x: Tensor, probs: Tensor, experts: Sequence[Expert]) -> Tensor:
         tensor([8., 8., 8., 8.])
     """
     with no_autocast(x):
-        y = _mix(widen(x).contiguous(), widen(probs), [widened(expert) for expert in experts])
-    return y.to(torch.promote_types(x.dtype, probs.dtype))
+        return _mix(widen(x).contiguous(), widen(probs), [widened(expert) for expert in experts])
 
 
 def why_not_fused(experts: Sequence[Expert]) -> str | None:

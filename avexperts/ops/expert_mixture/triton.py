@@ -14,8 +14,10 @@ from avexperts.ops.expert_mixture.fused import widened
 _LARGEST = {"hidden channels of all experts": 512, "latent tokens of all experts": 128}
 
 
-def mix_by_triton(x: Tensor, probs: Tensor, experts: Sequence[Expert]) -> Tensor:
-    """Compute :func:`mix_experts` in one kernel; see :func:`why_not_triton`.
+def mix_by_triton(x: Tensor, probs: Tensor, experts: Sequence[Expert], *, wide: bool = False) -> Tensor:
+    """Compute :func:`mix_experts` in one kernel, and return it in the dtype of ``x`` or, if ``wide``, in float32.
+
+    What :func:`why_not_triton` names is left to other forms.
 
     Example:
         >>> import torch
@@ -30,8 +32,7 @@ def mix_by_triton(x: Tensor, probs: Tensor, experts: Sequence[Expert]) -> Tensor
         eps = [-1.0 if norm is None else norm.eps for norm in (first.pre_norm, first.post_norm)]
         activations = [expert.activation or "none" for expert in experts]
         cross = sum(expert.read is not None for expert in experts)
-        y = mix_folded(x, list(fold(x, probs, experts)), activations, cross, first.scale, *eps)
-    return y
+        return mix_folded(x, list(fold(x, probs, experts)), activations, cross, first.scale, *eps, wide)
 
 
 def why_not_triton(x: Tensor, experts: Sequence[Expert]) -> str | None:
