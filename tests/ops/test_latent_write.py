@@ -121,6 +121,7 @@ def triton_cases(device: str) -> None:
     """Hold the kernels against the reference on ``device``: odd sizes, every precision, poison all around."""
     for sizes in [*ODD, (2, 65, 64, 65)]:
         for dtype, bound in RMS_BOUNDS.items():
+            torch.manual_seed(1)  # the gate's gradient is one sum, whose terms may cancel: fix how far
             tensors = [poisoned(x.to(device, dtype)) for x in make(*sizes)]
             worst = worst_against_reference(scaled, tensors, "triton", dtype)
             print(f"{sizes} {dtype}: {worst:.2e}")
