@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from avexperts import ops
 from avexperts.adapters._bottleneck_adapter import BottleneckAdapter
+from avexperts.adapters._expert_weights import bottleneck_weights, count_batch, is_plain
 from avexperts.adapters._latent_exchange import LatentExchange
 from avexperts.adapters._token_resampler import TokenResampler
 
@@ -73,4 +74,42 @@ class LatentCrossAdapter(nn.Module):
             if other is None:
                 raise ValueError("LatentCrossAdapter needs the other stream's tokens, or the latents that read them")
             latents = self.exchange.read(other)
-        return self.bottleneck(self.exchange.write(x, latents))
+        expert = cross_weights(self, latents)
+        if expert is None:
+            return self.bottleneck(self.exchange.write(x, latents))
+        y = ops.mix_experts(x, x.new_ones(x.shape[0], 1), [expert])
+        count_batch([self.bottleneck])
+        return y
+
+
+def cross_weights(adapter: LatentCrossAdapter, read: Tensor) -> ops.Expert | None:
+    """Collect the weights of a cross-modal expert for :func:`avexperts.ops.mix_experts`.
+
+    Args:
+        adapter: The expert.
+        read: What its latent tokens have read, ``(B, T, D)``.
+
+    Returns:
+        The weights, or None where a part of the expert has to be called.
+
+    Example:
+        >>> import torch
+        >>> cross_weights(LatentCrossAdapter(16), torch.ones(2, 32, 16)).read.shape
+        torch.Size([2, 32, 16])
+    """
+    weights = unmixed_weights(adapter.bottleneck)
+    if weights is None or not is_plain(adapter.exchange, LatentExchange):
+        return None
+    return weights._replace(read=read, latent_gate=adapter.exchange.gate, scale=adapter.exchange.scale)
+
+
+def unmixed_weights(adapter: nn.Module) -> ops.Expert | None:
+    """Collect the weights of a bottleneck that need not be called: no class of its own, no hooks, no token mixing.
+
+    Example:
+        >>> unmixed_weights(BottleneckAdapter(16, token_mixing="gather")) is None
+        True
+    """
+    if not is_plain(adapter, BottleneckAdapter) or adapter.token_mixing or adapter.attend_over:
+        return None
+    return bottleneck_weights(adapter)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from avexperts import ops
-from avexperts.adapters import BottleneckAdapter, LatentCrossAdapter, LatentExchange, TokenResampler
-from avexperts.adapters._expert_weights import bottleneck_weights, count_batch, is_plain
+from avexperts.adapters import BottleneckAdapter, LatentCrossAdapter, TokenResampler
+from avexperts.adapters._expert_weights import count_batch, is_plain
+from avexperts.adapters._latent_cross_adapter import cross_weights, unmixed_weights
 from avexperts.routing import SoftRouter, load_balance
 
 
@@ -156,18 +157,6 @@ def _mix_experts(x: Tensor, probs: Tensor, experts: Sequence[tuple[nn.Module, Te
 
 
 def _weights(expert: nn.Module, read: Tensor | None) -> ops.Expert | None:
-    """Collect the weights of an expert that need not be called: no hooks, no class of its own, no token mixing."""
-    if read is None:
-        return _bare_weights(expert)
-    if not is_plain(expert, LatentCrossAdapter) or not is_plain(expert.exchange, LatentExchange):
-        return None
-    weights = _bare_weights(expert.bottleneck)
-    if weights is None:
-        return None
-    return weights._replace(read=read, latent_gate=expert.exchange.gate, scale=expert.exchange.scale)
-
-
-def _bare_weights(adapter: nn.Module) -> ops.Expert | None:
-    if not is_plain(adapter, BottleneckAdapter) or adapter.token_mixing or adapter.attend_over:
-        return None
-    return bottleneck_weights(adapter)
+    if read is not None:
+        return cross_weights(expert, read) if is_plain(expert, LatentCrossAdapter) else None
+    return unmixed_weights(expert)
