@@ -112,6 +112,19 @@ def test_the_layer_writes_alike_in_every_form() -> None:
             assert_close(exchange.write(x, read), expected, gradient=True, what=backend)
 
 
+def test_a_second_derivative_is_refused_by_name_and_the_reference_gives_it() -> None:
+    tensors = [x.requires_grad_() for x in make(1, 3, 2, 4)]
+    for backend in ("fused", "reference"):
+        with forced(backend):
+            (first,) = torch.autograd.grad(scaled(*tensors).square().sum(), tensors[:1], create_graph=True)
+        if backend == "fused":
+            with pytest.raises(RuntimeError, match=r"backward through avexperts\.latent_write_backward"):
+                first.square().sum().backward()
+        else:
+            first.square().sum().backward()
+    assert tensors[1].grad is not None
+
+
 def test_too_many_latents_for_registers_is_said() -> None:
     with forced("triton"), pytest.raises(RuntimeError, match=r"op 'latent_write' .* 65 latent tokens"):
         ops.latent_write(torch.ones(1, 2, 4), torch.ones(1, 65, 4), torch.ones(1))
