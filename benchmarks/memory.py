@@ -53,7 +53,7 @@ def _storages(tensors: Iterable[Tensor]) -> dict[int, int]:
 
 
 def peak_bytes(case: str, variant: str, mode: str, setting: Setting) -> dict[str, int]:
-    """Peak memory of two passes in a process of its own.
+    """Peak memory of a pass in a process of its own.
 
     Args:
         case: Name in the registry.
@@ -78,7 +78,7 @@ def peak_bytes(case: str, variant: str, mode: str, setting: Setting) -> dict[str
 
 
 def peak_of(run: Callable[[], Any], device: torch.device) -> dict[str, int]:
-    """Call twice and return the peak, and what was in use before.
+    """Call once and return the peak, and what was in use before.
 
     Args:
         run: What is watched.
@@ -91,13 +91,13 @@ def peak_of(run: Callable[[], Any], device: torch.device) -> dict[str, int]:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        run(), run()
+        run()
         return {"peak": torch.cuda.max_memory_allocated(), "before": before}
     reset = Path("/proc/self/clear_refs")
     if reset.exists():
         reset.write_text("5")  # forget the peak of building the model
     before = _resident("VmRSS")
-    run(), run()
+    run()
     return {"peak": _resident("VmHWM"), "before": before}
 
 

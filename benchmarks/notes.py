@@ -11,7 +11,10 @@ Not run: no GPU was at hand. One command runs everything there, in float32, in b
 ```
 python -m benchmarks.run --device cuda --suite all --out benchmarks/results/cuda.json
 python -m benchmarks.page
-```"""
+```
+
+Where time is lent in short pieces, `--suite layer`, `step`, `memory` and `scaling` run one after the other into the
+same file with `--add`."""
 
 HOW = """\
 ```
@@ -36,9 +39,9 @@ python -m benchmarks.page
   form copies one gradient to the plain layout, because batch norm there returns wrong gradients without it.
 - **Sizes.** Swin-V2-L at 192 pixels and HTS-AT, random weights. Single adapters: 10 frames (2+2 experts and
   DG-SCT: 4), 32 latent tokens (LAVisH: 2), reduction 8, 2 groups, batch norm with batch statistics, both layer norms.
-  Whole models: 8 pairs (every second stage skipped), without head and optimizer; on a GPU 20 frames, on a CPU 2 when
-  training and 4 at inference, for one clip of 10 takes a minute and 10 GB there. Growth: 2 frames, with pairs 1.
-  `--quick` takes 1 frame and narrow towers.
+  Whole models: 8 pairs (every second stage skipped), without head and optimizer; on a GPU 20 frames. On a CPU 8 frames
+  for the training step, 2 where LoRA and cheaper resamplers are compared and for memory, 4 at inference: one clip of 10
+  takes a minute and 10 GB there. Growth: 2 frames, with pairs 1. `--quick` takes 1 frame and narrow towers.
 - **Time.** After a warm-up all variants of a case run in turn, in rotating order, several rounds. Ratios are taken
   round by round; given are their median and quartiles. On a CPU the clock is the time that the process was given,
   on one thread, since others may be using the machine; wall time is stored too. On a GPU it is the time between two
@@ -49,8 +52,29 @@ python -m benchmarks.page
   weights; inputs count where they are kept. **Peak** is of a process of its own: resident memory on a CPU,
   allocated memory on a GPU."""
 
-# Why a target is missed and what to try next, by target and device.
-CAUSES: dict[tuple[str, str], str] = {}
+# Why a target is missed and what to try next, by target and device; shown only while it is missed.
+CAUSES: dict[tuple[str, str], str] = {
+    ("inference, lowrank", "cpu"): (
+        "32 mixtures take 2.4 of the towers' 32 billion multiply-adds per frame, 7.5 %; the rest is passes over the "
+        "tokens. Most of the 2.4 are squeezing and mixing 288 tokens in the first stage. Next: a smaller `rank` there."
+    ),
+    ("inference, interpolate", "cpu"): (
+        "32 mixtures take 3.1 of the towers' 32 billion multiply-adds per frame, 9.7 %, because the other stream is "
+        "projected and interpolated before latent tokens read it. Next: interpolation is a fixed mixing of tokens, so "
+        "it can be re-associated as the dense form is, which leaves 1.5 billion."
+    ),
+    ("training step, of the towers' alone", "cpu"): (
+        "the mixtures' multiply-adds are a fifth of the towers', but frozen towers need no gradients of weights and "
+        "adapters do, so that their share of a training step is larger; and what does not grow with the batch, above "
+        "all the gradients of the dense token weights (76 of 90 million parameters), is paid in full on few frames. Next: "
+        "`lowrank` and `interpolate` have no such weights; see their rows."
+    ),
+    ("training step: times faster than published", "cpu"): (
+        "most of a step is the frozen towers', which both forms share, and on few frames the gradients of the dense "
+        "token weights, which both compute, weigh more than on the twenty of the recipe. Next: one pass over those gradients "
+        "instead of one for the logits and one for the values."
+    ),
+}
 
 ACCURACY = """\
 The forged default run of `examples/ave_train.py`, adapters of one cross-modal and one unimodal expert, three seeds;

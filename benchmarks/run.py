@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             try:
                 for record in run_case(case, modes, setting, repeats):
                     record["revision"] = measured
-                    document["records"] = [*without(document["records"], record), record]
+                    document["records"] = merged(document["records"], record)
                     print(_line(record), flush=True)
             except Exception as error:
                 document["failed"][f"{name}, {precision}"] = f"{type(error).__name__}: {error}"[:500]
@@ -112,10 +112,11 @@ def added_to(stored: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]
     return {**stored, "failed": {}}
 
 
-def without(records: list[dict[str, Any]], record: dict[str, Any]) -> list[dict[str, Any]]:
-    """All records but those of the same case, mode and precision."""
-    keys = ("case", "mode", "precision")
-    return [each for each in records if any(each[key] != record[key] for key in keys)]
+def merged(records: list[dict[str, Any]], record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Put a record in the place of the one of the same case, mode and precision; cases stay in the registry's order."""
+    keys, order = ("case", "mode", "precision"), list(REGISTRY)
+    others = [each for each in records if each["case"] in order and any(each[key] != record[key] for key in keys)]
+    return sorted([*others, record], key=lambda each: order.index(each["case"]))
 
 
 def chosen_cases(suite: str, pattern: str) -> dict[str, list[Mode]]:
@@ -126,8 +127,8 @@ def chosen_cases(suite: str, pattern: str) -> dict[str, list[Mode]]:
         pattern: As in a shell: ``"avmoe/*vision"``.
 
     Example:
-        >>> chosen_cases("step", "ave*")
-        {'ave step/8 pairs': ['train'], 'ave pass/8 pairs': ['forward']}
+        >>> chosen_cases("memory", "ave*")
+        {'ave variants/8 pairs': ['kept', 'peak']}
     """
     suites = SUITES if suite == "all" else (suite,)
     chosen = {
@@ -159,7 +160,7 @@ def run_case(case: Case, modes: Sequence[Mode], setting: Setting, repeats: int) 
     # what a compiled graph keeps is no list of saved tensors; its peak says it
     inside = [mode for mode in modes if mode != "peak" and not (mode == "kept" and setting.compiled)]
     variants = case.build(setting, case.argument)
-    names = [name for name, variant in variants.items() if variant.trains or "forward" in modes]
+    names = [name for name, variant in variants.items() if variant.trains]
     facts = {"facts": dict(case.facts), "precision": setting.precision}
     errors: dict[str, Any] = {}
     for mode in inside:
@@ -190,7 +191,7 @@ def _measured(variants: dict[str, Variant], mode: Mode, setting: Setting, repeat
         whole = any(variant.whole for variant in variants.values())
         # the gate has run each once already, which is enough for a pass of seconds on a CPU
         warm_up = 3 if setting.device.type == "cuda" else int(not whole)
-        rounds = min(repeats, 3) if whole and setting.device.type == "cpu" else repeats
+        rounds = min(repeats, 2) if whole and setting.device.type == "cpu" else repeats
         least = 0.02 if setting.device.type == "cuda" else 0.05
         taken = measure(calls, repeats=rounds, device=setting.device, least=least, warm_up=warm_up)
         found = {name: {"seconds": samples} for name, samples in taken.items()}

@@ -10,6 +10,7 @@ from .notes import CAUSES
 from .ratios import Spread, clock_of, ratio, spread, total
 
 Document = Mapping[str, Any]
+_STEPS = {"ave step/8 pairs": "step", "ave variants/8 pairs": "variants"}
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -138,13 +139,25 @@ def mixture_table(document: Document) -> str:
 def step_table(document: Document) -> str:
     """The whole training step of every variant."""
     clock, rows = clock_of(document), []
-    for row in (row for row in document["records"] if row["case"].startswith("ave step/") and row["mode"] == "train"):
+    device = document["environment"]["device"]
+    for row in (row for row in document["records"] if row["case"] in _STEPS and row["mode"] == "train"):
+        kind = "cuda" if device == "cuda" else _STEPS[row["case"]]
+        frames = 1 if document["quick"] and device == "cpu" else row["facts"]["frames"][kind]
         for name, found in row["variants"].items():
             rows.append([
-                name, row["precision"], f"{found['parameters'] / 1e6:.1f}", milliseconds(row, name, clock),
+                name, str(frames), row["precision"],
+                f"{found['parameters'] / 1e6:.1f}", milliseconds(row, name, clock),
                 times(ratio([row], "published", name, clock)), times(ratio([row], name, "towers", clock)),
             ])  # fmt: skip
-    header = ["model", "precision", "trained parameters, M", "ms", "times faster than published", "of the towers alone"]
+    header = [
+        "model",
+        "frames",
+        "precision",
+        "trained parameters, M",
+        "ms",
+        "times faster than published",
+        "of the towers alone",
+    ]
     return table(header, rows)
 
 
@@ -165,7 +178,7 @@ def memory_table(document: Document) -> str:
     found = {
         (row["precision"], row["mode"]): row["variants"]
         for row in document["records"]
-        if row["case"].startswith("ave step/") and row["mode"] in ("kept", "peak")
+        if row["case"].startswith("ave variants/") and row["mode"] in ("kept", "peak")
     }
     for precision in dict.fromkeys(key for key, _ in found):
         kept, peak = (found.get((precision, mode), {}) for mode in ("kept", "peak"))

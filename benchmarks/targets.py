@@ -101,7 +101,7 @@ def published_against_compiled(document: Document) -> Spread | None:
 
 def peak(document: Document, precision: str = COMPILED) -> Spread | None:
     """Peak memory of our step in this precision, as a share of the published float32 step's."""
-    slow, fast = (records(document, "ave step", "peak", which) for which in (FLOAT, precision))
+    slow, fast = (records(document, "ave variants", "peak", which) for which in (FLOAT, precision))
     if not slow or not fast:
         return None
     return spread([fast[0]["variants"]["ours"]["peak"] / slow[0]["variants"]["published"]["peak"]])

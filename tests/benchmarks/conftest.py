@@ -5,7 +5,4 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import pytest
-
 sys.path.insert(0, str(Path(__file__).parents[2]))
-pytest.importorskip("timm", exc_type=ImportError)

@@ -41,7 +41,12 @@ def document() -> dict:
             record("avmoe/big", "train", {"published": [6.0, 12.0], "ours": [2.0, 4.0]}, **count),
             record("avmoe/small", "train", {"published": [1.0, 1.0], "ours": [2.0, 2.0]}, **count),
             kept,
-            record("ave step/8 pairs", "train", {"published": [4.0, 4.0], "ours": [3.0, 3.0], "towers": [2.0, 2.0]}),
+            record(
+                "ave step/8 pairs",
+                "train",
+                {"published": [4.0, 4.0], "ours": [3.0, 3.0], "towers": [2.0, 2.0]},
+                frames={"step": 8},
+            ),
             record("ave pass/8 pairs", "forward", {"ours": [1.2, 1.2], "towers": [1.0, 1.0]}),
             record("tokens/64", "train", {"published": [2.0, 2.0], "ours": [1.0, 1.0]}, value=64),
         ],
