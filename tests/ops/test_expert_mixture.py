@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from avexperts import ops
 from avexperts.ops._backend import forced
+from avexperts.ops.expert_mixture import _mix_experts
 from avexperts.ops.expert_mixture.fused import fused
+from avexperts.ops.expert_mixture.reference import reference
 
 options = st.fixed_dictionaries(
     {
@@ -151,6 +153,18 @@ def test_one_graph_and_an_exported_program() -> None:
         assert_close(torch.compile(Module(), fullgraph=True, backend="aot_eager")(x, probs), eager)
         assert_close(torch.export.export(Module(), (x, probs), strict=False).module()(x, probs), eager)
     torch._dynamo.reset()
+
+
+def test_compilation_is_spent_on_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[object] = []
+    monkeypatch.setattr(_mix_experts, "compiled", lambda function: compiled.append(function) or function)
+    experts = [expert(2, 8, 4, groups=2), expert(2, 8, 4)]
+    x, probs = torch.randn(2, 5, 8), torch.rand(2, 2)
+    expected = ops.mix_experts(x, probs, experts)
+    assert not compiled
+    with forced("compiled"):
+        assert torch.equal(ops.mix_experts(x, probs, experts), expected)
+    assert compiled == [reference]
 
 
 def test_running_statistics_move_once_per_step() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from avexperts.ops._backend import choose, no_triton
+from avexperts.ops._backend import choose, compiled, no_triton
 from avexperts.ops.expert_mixture._expert import Expert
 from avexperts.ops.expert_mixture.fused import fused, why_not_fused
 from avexperts.ops.expert_mixture.reference import reference
@@ -44,9 +44,10 @@ def mix_experts(x: Tensor, probs: Tensor, experts: Sequence[Expert]) -> Tensor:
     if probs.shape != (x.shape[0], len(experts)):
         raise ValueError(f"probs must be {(x.shape[0], len(experts))}: frames by experts, got {tuple(probs.shape)}")
     forms = {"triton": _why_not_triton(x, experts), "fused": _why_not_fused(x, experts)}
+    forms |= {"reference": None, "compiled": None}  # minutes of compilation are spent on request alone
     form = choose("mix_experts", x, forms)
-    if form == "reference":
-        return reference(x, probs, experts)
+    if form in ("reference", "compiled"):
+        return (reference if form == "reference" else compiled(reference))(x, probs, experts)
     dtype = _output_dtype(x, probs, experts)
     if form == "triton":
         return mix_by_triton(x, probs, experts, wide=dtype != x.dtype).to(dtype)
