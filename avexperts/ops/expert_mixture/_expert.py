@@ -17,6 +17,11 @@ class LayerNormWeights(NamedTuple):
         weight: Scale, ``(D,)``.
         bias: Shift, ``(D,)``.
         eps: Added to the variance.
+
+    Example:
+        >>> import torch
+        >>> LayerNormWeights(torch.ones(4), torch.zeros(4)).eps
+        1e-05
     """
 
     weight: Tensor
@@ -35,6 +40,11 @@ class BatchNormWeights(NamedTuple):
         training: Normalise by the statistics of the batch, not by the running ones.
         momentum: Share of the new statistics in an update.
         eps: Added to the variance.
+
+    Example:
+        >>> import torch
+        >>> BatchNormWeights(*torch.ones(4, 8), training=True).momentum
+        0.1
     """
 
     weight: Tensor
@@ -64,6 +74,11 @@ class Expert(NamedTuple):
         read: A cross-modal expert's latent tokens after they read the other stream, ``(B, T, D)``.
         latent_gate: Factor on what the tokens take from ``read``, ``(1,)``.
         scale: Factor on the logits of that attention.
+
+    Example:
+        >>> import torch
+        >>> Expert(down=torch.ones(2, 8), up=torch.ones(8, 2), activation="relu").groups
+        1
     """
 
     down: Tensor
