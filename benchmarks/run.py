@@ -25,7 +25,7 @@ import benchmarks.cases  # noqa: F401  (fills the registry)
 
 from .case import REGISTRY, Case, Mode, Setting, Variant
 from .environment import environment, revision
-from .gate import GateError, check_case
+from .gate import check_case
 from .memory import kept_bytes, peak_bytes
 from .passes import make_pass
 from .ratios import spread
@@ -54,23 +54,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32 in convolutions too, as it does in products
     repeats = options.repeats or (2 if options.quick else 5 if device.type == "cpu" else 20)
-    document: dict[str, Any] = {
-        "schema": SCHEMA,
-        "quick": options.quick,
-        "repeats": repeats,
-        "environment": environment(device),
-        "records": [],
-        "failed": {},
-        "seconds": 0.0,
-    }
-    if options.add and options.out.exists():
-        document = added_to(json.loads(options.out.read_text()), document)
+    document = start(options.out if options.add else None, options.quick, repeats, device)
     measured = revision()
     before, began = document["seconds"], time.monotonic()
     for name, modes in cases.items():
         case = REGISTRY[name]
         for precision in case.precisions if device.type == "cuda" else ("float32",):
             setting = Setting(device, precision, options.quick)
+            document["failed"].pop(f"{name}, {precision}", None)
             try:
                 for record in run_case(case, modes, setting, repeats):
                     record["revision"] = measured
@@ -86,30 +77,33 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(f"benchmarks.run: {len(document['failed'])} failed: {', '.join(document['failed'])}")
 
 
-def added_to(stored: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
-    """Go on with a stored result, so that a long run can be made in parts.
+def start(file: Path | None, quick: bool, repeats: int, device: torch.device) -> dict[str, Any]:
+    """Begin a result, or go on with a stored one, so that a long run can be made in parts.
 
     Args:
-        stored: What is in the file.
-        document: The new, still empty result.
+        file: The stored one; None, or a file that is not there, begins anew.
+        quick: As in the new run.
+        repeats: As in the new run.
+        device: Where the new run is made.
 
     Returns:
-        The stored result, its failures forgotten.
+        The result.
 
     Raises:
-        SystemExit: It was measured elsewhere or otherwise.
+        SystemExit: The stored one was measured elsewhere or otherwise.
 
     Example:
-        >>> added_to({"schema": 1, "quick": True}, {"schema": 1, "quick": False})
-        Traceback (most recent call last):
-        ...
-        SystemExit: benchmarks.run: --add: the file differs in quick; measure into another one
+        >>> start(None, True, 3, torch.device("cpu"))["records"]
+        []
     """
-    same = ("schema", "quick", "repeats", "environment")
-    other = [key for key in same if stored.get(key) != document.get(key)]
+    setup = {"schema": SCHEMA, "quick": quick, "repeats": repeats, "environment": environment(device)}
+    if file is None or not file.exists():
+        return {**setup, "records": [], "failed": {}, "seconds": 0.0}
+    stored = json.loads(file.read_text())
+    other = [key for key, value in setup.items() if stored.get(key) != value]
     if other:
         raise SystemExit(f"benchmarks.run: --add: the file differs in {', '.join(other)}; measure into another one")
-    return {**stored, "failed": {}}
+    return stored
 
 
 def merged(records: list[dict[str, Any]], record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -240,8 +234,6 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks.json"))
     return parser.parse_args(argv)
 
-
-__all__ = ["GateError", "chosen_cases", "main", "run_case"]
 
 if __name__ == "__main__":
     main()

@@ -38,7 +38,10 @@ def times(value: Spread | None) -> str:
 def milliseconds(row: Mapping[str, Any], variant: str, clock: str) -> str:
     """Median time of a variant."""
     samples = total([row], variant, clock)
-    return "" if samples is None else f"{1000 * spread(list(samples)).median:.4g}"
+    if samples is None:
+        return ""
+    median = 1000 * spread(list(samples)).median
+    return f"{median:,.0f}" if median >= 1000 else f"{median:.3g}"
 
 
 def megabytes(count: float | None) -> str:
