@@ -42,10 +42,10 @@ python -m benchmarks.page
   Whole models: 8 pairs (every second stage skipped), without head and optimizer; on a GPU 20 frames. On a CPU 8 frames
   for the training step, 2 where LoRA and cheaper resamplers are compared and for memory, 4 at inference: one clip of 10
   takes a minute and 10 GB there. Growth: 2 frames, with pairs 1. `--quick` takes 1 frame and narrow towers.
-- **Time.** After a warm-up all variants of a case run in turn, in rotating order, in several rounds (whole models on a
-  CPU: two). Ratios are taken round by round; given are their median and quartiles. On a CPU the clock is the time that the
-  process was given, on one thread, since others may be using the machine; wall time is stored too. On a GPU it is the
-  time between two events, with the queue drained before, and float32 is without TF32.
+- **Time.** After a warm-up all variants of a case run in turn, in rotating order, in several rounds (whole models
+  on a CPU: two). Ratios are taken round by round; given are their median and quartiles. On a CPU the clock is the
+  time that the process was given, on one thread, since others may be using the machine; wall time is stored too. On
+  a GPU it is the time between two events, with the queue drained before, and float32 is without TF32.
 - **train** is forward and backward to inputs and all trained parameters; **forward** is evaluation mode without
   gradients.
 - **Memory kept** is every storage that autograd saves for the backward pass, counted once, without the model's own
