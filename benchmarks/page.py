@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .accuracy import accuracy_table
-from .notes import ABOUT, HOW, NOT_RUN
+from .notes import ABOUT, HOW, NOT_RUN, STEPS
 from .plots import draw
 from .sections import (
     case_table,
@@ -78,7 +78,7 @@ def device_parts(found: Mapping[str, Any]) -> list[str]:
         "DG-SCT's adapter": case_table(found, "dg_sct"),
         "LAVisH's adapter": case_table(found, "lavish"),
         "The mixture alone, without batch norm": mixture_table(found),
-        "Whole training step": step_table(found),
+        "Whole training step": _with_note(step_table(found), STEPS),
         "Inference": inference_table(found),
         "Memory": memory_table(found),
         "Growth": "\n\n".join(growth) if growth[0] else "",
@@ -87,6 +87,10 @@ def device_parts(found: Mapping[str, Any]) -> list[str]:
     for heading, text in tables.items():
         parts += [f"### {heading}", text] if text else []
     return parts
+
+
+def _with_note(text: str, note: str) -> str:
+    return f"{text}\n\n{note}" if text else ""
 
 
 def main() -> None:
