@@ -76,10 +76,10 @@ CAUSES: dict[tuple[str, str], str] = {
 }
 
 STEPS = """\
-The targets are read from the rows with most frames. That choice matters on a CPU: on 2 frames, which were measured
-first, both targets of the training step are missed. What does not grow with the batch costs more in our form than in the
-published one. The recipe has 20 frames, which no row on a CPU has, and whole models run only two rounds there, so a
-ratio this close to its bound is not settled."""
+The targets are read from the rows with most frames. That choice matters on a CPU: on 2 frames, which were
+measured first, both targets of the training step are missed. What does not grow with the batch costs more in
+our form than in the published one. The recipe has 20 frames, which no row on a CPU has, and whole models run
+only two rounds there, so a ratio this close to its bound is not settled."""
 
 ACCURACY = """\
 The forged default run of `examples/ave_train.py`, adapters of one cross-modal and one unimodal expert, three seeds;
