@@ -43,6 +43,7 @@ def test_each_adapter_alone_is_the_model_it_was_taken_from() -> None:
 @pytest.mark.parametrize("second", [{}, {"parts": [1]}, {"num_latents": 2, "unimodal_experts": 2}])
 def test_a_mixed_batch_gives_each_sample_its_adapter(second: dict) -> None:
     model, inputs = two_adapters(**second)
+    model, inputs = model.double(), {stream: x.double() for stream, x in inputs.items()}
     names = ["birds", "default", None, "birds", "default"]
     mixed = model(inputs, adapters=names)
     for row, name in enumerate(names):
