@@ -13,6 +13,7 @@ from torch import Tensor
 
 BACKENDS = ("reference", "fused", "compiled", "triton")
 VARIABLE = "AVEXPERTS_BACKEND"
+_FEW_NUMBERS = 16384
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _log = logging.getLogger("avexperts")
@@ -60,6 +61,21 @@ def choose(op: str, x: Tensor, available: Mapping[str, str | None]) -> str:
         if reason is None and not (name == "triton" and x.device.type == "cpu"):
             return _say(op, name)
     return _say(op, "reference")
+
+
+def small_first(tokens: Tensor, available: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Prefer the reference on a CPU where a frame's tokens are so few that the operators around them cost more.
+
+    Args:
+        tokens: ``(B, N, D)``; below 16384 numbers a frame they are few, whatever the batch.
+        available: As for :func:`choose`.
+
+    Example:
+        >>> list(small_first(torch.ones(2, 9, 16), {"fused": None}))
+        ['reference', 'fused']
+    """
+    few = tokens.device.type == "cpu" and tokens.shape[1] * tokens.shape[2] < _FEW_NUMBERS
+    return {"reference": None, **available} if few else dict(available)
 
 
 def no_triton(x: Tensor) -> str | None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from avexperts.ops._backend import choose, compiled, no_triton
+from avexperts.ops._backend import choose, compiled, no_triton, small_first
 from avexperts.ops._latent_write._fused import latent_write_op
 from avexperts.ops._latent_write._reference import reference
 from avexperts.ops._latent_write._triton import MOST_LATENTS, latent_write_triton_op
@@ -28,7 +28,8 @@ def latent_write(x: Tensor, latents: Tensor, gate: Tensor, *, scale: float = 1.0
         >>> latent_write(torch.ones(3, 5, 4), torch.ones(3, 2, 4), torch.ones(1))[0, 0]
         tensor([2., 2., 2., 2.])
     """
-    form = choose("latent_write", x, {"triton": _no_triton(x, latents), "fused": None, "compiled": None})
+    forms = {"triton": _no_triton(x, latents), "fused": None, "compiled": None}
+    form = choose("latent_write", x, small_first(x, forms))
     if form == "triton":
         return latent_write_triton_op(x, latents, gate, scale)
     if form == "fused":

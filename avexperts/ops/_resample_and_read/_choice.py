@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from avexperts.ops._backend import choose, compiled
+from avexperts.ops._backend import choose, compiled, small_first
 from avexperts.ops._precision import compute_dtype
 from avexperts.ops._resample_and_read._fused import resample_and_read_op
 from avexperts.ops._resample_and_read._reference import reference
@@ -53,7 +53,7 @@ def resample_and_read(
         (torch.Size([7, 2, 4]), torch.Size([7, 4]))
     """
     forms: dict[str, str | None] = {} if token_squeeze is not None else {"fused": None, "compiled": None}
-    form = choose("resample_and_read", y, forms)
+    form = choose("resample_and_read", y, small_first(y, forms))
     parameters = (token_weight, token_bias, channel_weight, channel_bias)
     if form == "fused":
         read, mean, *_ = resample_and_read_op(latents, y.to(compute_dtype(y)), *parameters, scale)

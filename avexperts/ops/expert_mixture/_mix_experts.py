@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from avexperts.ops._backend import choose, compiled, no_triton
+from avexperts.ops._backend import choose, compiled, no_triton, small_first
 from avexperts.ops.expert_mixture._expert import Expert
 from avexperts.ops.expert_mixture.fused import fused, why_not_fused
 from avexperts.ops.expert_mixture.reference import reference
@@ -45,7 +45,7 @@ def mix_experts(x: Tensor, probs: Tensor, experts: Sequence[Expert]) -> Tensor:
         raise ValueError(f"probs must be {(x.shape[0], len(experts))}: frames by experts, got {tuple(probs.shape)}")
     forms = {"triton": _why_not_triton(x, experts), "fused": _why_not_fused(x, experts)}
     forms |= {"reference": None, "compiled": None}  # minutes of compilation are spent on request alone
-    form = choose("mix_experts", x, forms)
+    form = choose("mix_experts", x, small_first(x, forms))
     if form in ("reference", "compiled"):
         return (reference if form == "reference" else compiled(reference))(x, probs, experts)
     dtype = _output_dtype(x, probs, experts)
