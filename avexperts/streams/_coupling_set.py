@@ -11,12 +11,12 @@ class CouplingSet(nn.Module):
 
     Args:
         couplings: Pairs of (stream to site, module), in run order.
-        recipe: How to build it again, ``{"method": "avmoe", "arguments": {...}}``; None for couplings made by hand.
 
     Attributes:
         couplings: The modules.
         pairings: From stream to site, one per coupling.
-        recipe: As given.
+        recipe: How to build them again, ``{"method": "avmoe", "arguments": {...}}``, which the functions of
+            :mod:`avexperts.methods` fill in; None for couplings made by hand.
 
     Example:
         >>> import torch
@@ -25,13 +25,11 @@ class CouplingSet(nn.Module):
         [{'vision': 'blocks.0.attn'}]
     """
 
-    def __init__(
-        self, couplings: Sequence[tuple[Mapping[str, str], nn.Module]], recipe: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, couplings: Sequence[tuple[Mapping[str, str], nn.Module]]) -> None:
         super().__init__()
         self.couplings = nn.ModuleList(module for _, module in couplings)
         self.pairings = [dict(pairing) for pairing, _ in couplings]
-        self.recipe = None if recipe is None else dict(recipe)
+        self.recipe: dict[str, Any] | None = None
         self._resting: set[str] | None = None
 
     def rest(self) -> None:
