@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from .asset import SAMPLE_RATE, SPLITS, Asset
-from .scenery import GRID, album, paint
+from .asset import SPLITS, Asset
+from .scenery import album, paint
 from .soundtrack import mix, record
 from .timetable import SECONDS, Timetable, draw_timetable
+from .writing import check_forge, write_media, write_record
 
 HEADER = "Category&VideoID&Quality&StartTime&EndTime"
 SET_FILES = {"train": "trainSet.txt", "val": "valSet.txt", "test": "testSet.txt"}
@@ -88,16 +87,16 @@ def forge_ave(
     """
     settings = {key: value for key, value in locals().items() if key not in ("folder", "assets")}
     folder = Path(folder)
-    _check(
+    others = others if max(clutter, murmur) else 0
+    check_forge(
         folder,
         assets,
-        classes + (others if max(clutter, murmur) else 0),
-        clips,
-        objects + clutter,
-        object_sizes,
-        frame_size,
+        things=classes + others,
+        clips=clips,
+        objects=objects + clutter,
+        object_sizes=object_sizes,
+        frame_size=frame_size,
     )
-    others = others if max(clutter, murmur) else 0
     chosen = list(assets[: classes + others])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "categories.txt").write_text("".join(f"{asset.name}\n" for asset in chosen[:classes]), encoding="utf-8")
@@ -131,57 +130,14 @@ def forge_ave(
                 noise=picture_noise,
             )
             wave = mix(plan.heard, recordings, rng, spread=level_spread, noise=sound_noise, telephone=telephone)
-            _write_media(folder, name, frames, wave)
+            write_media(folder, name, frames, wave)
             rows[split].append(_row(chosen[plan.event].name, name, plan))
         (folder / SET_FILES[split]).write_text("".join(f"{row}\n" for row in rows[split]), encoding="utf-8")
     everything = [HEADER, *(row for split in SPLITS for row in rows[split])]
     (folder / "Annotations.txt").write_text("".join(f"{row}\n" for row in everything), encoding="utf-8")
-    _write_record(folder, chosen, settings)
+    write_record(folder, "AVE", chosen, settings)
     return folder
-
-
-def _write_media(folder: Path, name: str, frames: np.ndarray, wave: np.ndarray) -> None:
-    pictures = folder / "frames" / name
-    pictures.mkdir(parents=True)
-    for number, frame in enumerate(frames, start=1):
-        Image.fromarray(frame).save(pictures / f"{number:08d}.jpg", quality=95)
-    (folder / "wave").mkdir(exist_ok=True)
-    np.save(folder / "wave" / f"{name}.npy", wave.astype(np.float16))
 
 
 def _row(category: str, name: str, plan: Timetable) -> str:
     return f"{category}&{name}&good&{plan.start}&{plan.end}"
-
-
-def _write_record(folder: Path, assets: Sequence[Asset], settings: dict) -> None:
-    real = sorted(asset.name for asset in assets if asset.real)
-    record = {
-        "layout": "AVE",
-        "real": [f"picture and recording of {name}" for name in real],
-        "forged": ["which things meet in a clip", "their places, sizes and levels", "backgrounds", "hiss"]
-        + [f"picture and sound of {asset.name}" for asset in assets if not asset.real],
-        "sample_rate": SAMPLE_RATE,
-        "settings": settings,
-    }
-    (folder / "forge.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
-def _check(
-    folder: Path,
-    assets: Sequence[Asset],
-    classes: int,
-    clips: tuple[int, int, int],
-    objects: int,
-    object_sizes: tuple[int, int],
-    frame_size: int,
-) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder}: not an empty folder; name another one or remove it")
-    if len(assets) < classes:
-        raise ValueError(f"{classes} things asked for, events and clutter, {len(assets)} assets given")
-    if len(clips) != 3 or min(clips) < 1:
-        raise ValueError(f"clips must be three counts of at least 1 (train, val, test), got {clips}")
-    if not 1 <= objects <= GRID * GRID:
-        raise ValueError(f"objects and clutter must be 1 to {GRID * GRID}, got {objects}")
-    if not 1 <= object_sizes[0] <= object_sizes[1] <= frame_size:
-        raise ValueError(f"object_sizes must rise within 1 to {frame_size} pixels, got {object_sizes}")
