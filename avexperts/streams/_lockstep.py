@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from avexperts.streams._sharing import Sharing
 from avexperts.streams._site import Site
 from avexperts.streams._stream import Stream, Tokens, close_streams
 from avexperts.streams._summary import summarize
+from avexperts.streams._taps import Tap, Taps
 
 
 class LockStep(NamedAdapters, Sharing):
@@ -35,7 +36,9 @@ class LockStep(NamedAdapters, Sharing):
             called with the sites in that order (None for an absent stream) and returns as many token tensors, then
             optionally a dictionary of readings ``{kind: {stream: tensor}}``. A module whose attribute
             ``requires_prefix`` is true is refused at sites that cannot take a prefix.
-        taps: Sites whose arriving tokens are returned too, as ``"STREAM.SITE"``.
+        taps: Tokens that are returned too: ``"STREAM.SITE"`` for those that arrive at a site, ``"STREAM.STAGE"`` for
+            those that leave the last site of a stage, before its patches are merged. ``"vision.stages.0"`` is a stage,
+            and so is all whose sites' names begin alike, as ``"vision.stages.0.blocks.1"``.
         towers: ``"frozen"`` (no gradients, always in eval mode), ``"frozen-train"`` (no gradients, but they follow
             ``train()``, as in the papers' programs: dropout acts and running statistics drift), or ``"trainable"``.
         checkpoint: What is recomputed in the backward pass instead of keeping its activations: ``"towers"`` (each
@@ -86,7 +89,7 @@ class LockStep(NamedAdapters, Sharing):
         self.opened = {name: {"input_size": s.input_size, "options": dict(s.options)} for name, s in streams.items()}
         self.checkpoint = checkpoint
         self._openers = {name: partial(stream.opener, **stream.options) for name, stream in streams.items()}
-        self._taps = self._check_taps(taps)
+        self._taps = Taps(taps, self.sites)
         if towers != "trainable":
             freeze(self.towers)
         self.train(self.training)
@@ -119,7 +122,7 @@ class LockStep(NamedAdapters, Sharing):
             inputs: Input of each stream, a tensor or a tuple of the opener's arguments. A stream that is left out or
                 None is absent: couplings get None in its place. Batch sizes of coupled streams are equal.
             entry: What :meth:`entry_tokens` gave for these inputs. The frozen sub-layers before the first coupling
-                are then not run again.
+                are then not run again, and the taps among them are taken from here.
             adapters: Name of the adapter to use instead of the active one, or one name per sample (None for the bare
                 towers). Rows of different adapters share the pass except where they are coupled; their readings are
                 then under ``"ADAPTER/STREAM.SITE"``.
@@ -136,6 +139,7 @@ class LockStep(NamedAdapters, Sharing):
         sent: dict[str, Tensor | None] = dict.fromkeys(streams)
         out = LockStepOutput({})
         waiting: list[Site | None] = []
+        left: dict[str, Tap] = {}
         # One loop advances everything: if a graph break hits, the whole frame runs eagerly, with equal results.
         try:
             for stream, expected, meeting, fires in plan.stops:
@@ -143,15 +147,19 @@ class LockStep(NamedAdapters, Sharing):
                 if stream in streams:
                     if not hasattr(streams[stream], "send"):
                         raise LockStepGraphBreak(f"a graph break consumed the running stream {stream!r}")
+                    tokens = sent[stream]
+                    if tokens is not None:
+                        self._taps.take(out.taps, left[stream], tokens)
                     try:
-                        site = streams[stream].send(sent[stream])  # type: ignore[arg-type]
+                        site = streams[stream].send(tokens)  # type: ignore[arg-type]
                     except StopIteration as stop:
                         out.tokens[stream] = stop.args[0]
                     _check_arrival(stream, expected, None if site is None else site.name)
                 if site is not None and entry is not None:
                     site = _from_entry(plan, stream, site, entry)
-                if site is not None and stream + "." + site.name in self._taps:
-                    out.taps[stream + "." + site.name] = site.tokens
+                if site is not None:
+                    self._taps.take(out.taps, Tap(stream, site.name, leaves=False), site.tokens)
+                    left[stream] = Tap(stream, site.name, leaves=True)
                 if site is not None and self._recomputes(site.tokens, coupled=meeting is not None):
                     site = Site(site.name, site.tokens, recomputed(site.run))
                 if meeting is None:
@@ -164,6 +172,9 @@ class LockStep(NamedAdapters, Sharing):
                     waiting = []
         finally:
             close_streams(streams.values())
+        if entry is not None:
+            out.taps |= _taps_from_entry(self._taps.within(plan.before), streams, entry)
+        out.taps = {name: out.taps[name] for name in self._taps.names if name in out.taps}
         return out
 
     def compile(self, *args: Any, fullgraph: bool = True, **kwargs: Any) -> None:
@@ -196,7 +207,8 @@ class LockStep(NamedAdapters, Sharing):
             inputs: As for :meth:`forward`.
 
         Returns:
-            The tokens that arrive at each stream's first coupling, ``(B, N, D)``, by ``"STREAM.SITE"``, for ``entry=``.
+            The tokens that arrive at each stream's first coupling, ``(B, N, D)``, by ``"STREAM.SITE"``, and the taps
+            before them, by name, for ``entry=``.
         """
         found: dict[str, Tensor] = {}
         entries = self._choose(None)[0].entries
@@ -205,7 +217,10 @@ class LockStep(NamedAdapters, Sharing):
             for name, stream in streams.items():
                 site = stream.send(None)  # type: ignore[arg-type]
                 while name in entries and site.name != entries[name]:
-                    site = stream.send(site.run(site.tokens))
+                    self._taps.take(found, Tap(name, site.name, leaves=False), site.tokens)
+                    tokens = site.run(site.tokens)
+                    self._taps.take(found, Tap(name, site.name, leaves=True), tokens)
+                    site = stream.send(tokens)
                 if name in entries:
                     found[f"{name}.{site.name}"] = site.tokens
         finally:
@@ -253,13 +268,6 @@ class LockStep(NamedAdapters, Sharing):
             out.readings.setdefault(kind, {}).update(values)
         return continuations
 
-    def _check_taps(self, taps: Sequence[str]) -> frozenset[str]:
-        known = [f"{stream}.{row.name}" for stream, rows in self.sites.items() for row in rows]
-        unknown = [tap for tap in taps if tap not in known]
-        if unknown:
-            raise ValueError(f"no such sites to tap: {unknown}; there are {', '.join(known)}")
-        return frozenset(taps)
-
 
 def _from_entry(plan: Plan, stream: str, site: Site, entry: Mapping[str, Tensor]) -> Site:
     # Before the entry nothing is run: what flows there is thrown away, and only its shape matters.
@@ -270,6 +278,14 @@ def _from_entry(plan: Plan, stream: str, site: Site, entry: Mapping[str, Tensor]
     if f"{stream}.{site.name}" not in entry:
         raise ValueError(f"entry has {list(entry)}, not {stream}.{site.name}: it was made for other couplings")
     return Site(site.name, entry[f"{stream}.{site.name}"], site.run)
+
+
+def _taps_from_entry(taps: Mapping[str, Tap], streams: Iterable[str], entry: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    here = [name for name, tap in taps.items() if tap.stream in streams]
+    missing = [name for name in here if name not in entry]
+    if missing:
+        raise ValueError(f"entry has {list(entry)}, not the taps {missing}: it was made by a model with other taps")
+    return {name: entry[name] for name in here}
 
 
 def _skip(tokens: Tensor) -> Tensor:

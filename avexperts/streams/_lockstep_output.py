@@ -12,7 +12,7 @@ class LockStepOutput:
 
     Attributes:
         tokens: Final tokens of each stream, ``(B, N, D)``.
-        taps: Tokens at the tapped sites, by ``"STREAM.SITE"``.
+        taps: Tokens at the tapped sites and stages, by the names of the taps, in their order.
         readings: What couplings report, by kind, then by ``"STREAM.SITE"``, e.g. ``readings["spatial_map"]``.
     """
 

@@ -16,20 +16,22 @@ MANIFEST = "manifest.json"
 
 def describe_prefix(model: LockStep, ids: Sequence[str], dtype: str, source: str) -> dict[str, Any]:
     """What ``manifest.json`` says: all of it must agree before a stored row is used."""
-    entries = model._choose(None)[0].entries
-    shapes = {f"{stream}.{row.name}": [row.tokens, row.dim] for stream, rows in model.sites.items() for row in rows}
+    plan = model._choose(None)[0]
+    shapes = {(stream, row.name): [row.tokens, row.dim] for stream, rows in model.sites.items() for row in rows}
+    stored = {f"{stream}.{site}": (stream, site) for stream, site in plan.entries.items()}
+    stored |= {name: (tap.stream, tap.site) for name, tap in model._taps.within(plan.before).items()}
     return {
         "format": 1,
         "source": source,
         "dtype": dtype,
-        "tokens": {f"{stream}.{site}": shapes[f"{stream}.{site}"] for stream, site in entries.items()},
+        "tokens": {name: shapes[place] for name, place in stored.items()},
         "towers": {
             stream: {
                 "backbone": type(model.towers[stream]).__name__,
                 "sites": fingerprint(site_rows(model.sites[stream])),
                 "weights": weights_fingerprint(model.towers[stream]),
             }
-            for stream in entries
+            for stream in plan.entries
         },
         "ids": list(ids),
     }

@@ -195,7 +195,7 @@ def test_bad_arguments() -> None:
         model(sound=torch.ones(1))
     with pytest.raises(ValueError, match="give at least one of"):
         model()
-    with pytest.raises(ValueError, match="no such sites to tap"):
+    with pytest.raises(ValueError, match=r"no such site or stage to tap: 'vision\.nowhere'"):
         ax.LockStep(toy_pair(), taps=["vision.nowhere"])
     with pytest.raises(ValueError, match="without a site table: \\['it'\\]"):
         ax.LockStep({"it": ax.open_backbone(ToyTower(), opener=open_toy)})
