@@ -3,16 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from avtasks.media import load_frames, load_waveform
+from avtasks.clips import ClipDataset
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from .annotations import read_categories, segment_labels
-from .clip_media import find_media
 from .splits import SPLITS, read_splits
 
 
-class AVEDataset(Dataset):
+class AVEDataset(ClipDataset):
     """One split of the AVE dataset in its official layout (Tian et al., ECCV 2018).
 
     Everything is checked when it is built: annotations, splits, and every media file's presence, size and
@@ -53,34 +51,21 @@ class AVEDataset(Dataset):
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         folder = Path(folder)
-        self.frame_size = frame_size
         self.categories = read_categories(folder / "categories.txt")
         clips = read_splits(folder, self.categories)[split]
-        self.media, self.missing = find_media(folder, clips)
-        if self.missing and (not self.media or not allow_missing):
-            what = f"{len(self.missing)} of the {split} clips have no media in {folder}"
-            raise FileNotFoundError(f"{what}: " + "; ".join(self.missing[:5]))
+        super().__init__(folder, clips, frame_size=frame_size, what=split, allow_missing=allow_missing)
 
-    def __len__(self) -> int:
-        return len(self.media)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Read one clip.
+    def truth(self, index: int) -> dict[str, Tensor]:
+        """Look up what happens in one clip.
 
         Args:
             index: Position in the split.
 
         Returns:
-            ``frames`` ``(10, 3, H, W)`` normalised for ImageNet towers, ``waveform`` ``(10, 32000)`` and
-            one-hot ``labels`` ``(10, C + 1)``, background last.
+            One-hot ``labels`` ``(10, C + 1)``, background last.
         """
-        clip, frames, sound = self.media[index]
-        return {
-            "frames": load_frames(frames, self.frame_size),
-            "waveform": load_waveform(sound),
-            "labels": segment_labels(clip, self.categories),
-        }
+        return {"labels": segment_labels(self.media[index].clip, self.categories)}
 
     def labels(self) -> Tensor:
         """Truth of all clips without reading any media, ``(len, 10, C + 1)``."""
-        return torch.stack([segment_labels(media.clip, self.categories) for media in self.media])
+        return torch.stack([self.truth(index)["labels"] for index in range(len(self))])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from avtasks.model import pooled_tokens
 from torch import Tensor, nn
 
 from .cmbs import CMBS
@@ -26,9 +27,11 @@ class AVEHead(nn.Module):
     Example:
         >>> import torch
         >>> head = AVEHead(20, 12, num_classes=6, dim=8, vision_hidden=16, audio_hidden=8, feedforward=24)
-        >>> head(torch.ones(3, 10, 20), torch.ones(3, 10, 12)).predictions().shape
+        >>> head({"vision": torch.ones(3, 10, 20), "audio": torch.ones(3, 10, 12)}).predictions().shape
         torch.Size([3, 10])
     """
+
+    read = staticmethod(pooled_tokens)
 
     def __init__(
         self,
@@ -60,15 +63,15 @@ class AVEHead(nn.Module):
             self.attention = SegmentProjection(vision_dim, audio_dim, dim=dim)
         self.cmbs = CMBS(dim, num_classes, interaction=interaction, heads=heads)
 
-    def forward(self, vision: Tensor, audio: Tensor) -> AVEOutput:
+    def forward(self, features: dict[str, Tensor], batch: dict[str, Tensor] | None = None) -> AVEOutput:
         """Localise and name the event of each clip.
 
         Args:
-            vision: Pooled vision tokens, ``(B, T, vision_dim)``.
-            audio: Pooled audio tokens, ``(B, T, audio_dim)``.
+            features: Pooled tokens, ``vision`` ``(B, T, vision_dim)`` and ``audio`` ``(B, T, audio_dim)``.
+            batch: Not needed.
 
         Returns:
             Gate, event, activation and temporal gates.
         """
-        vision, audio, stream_gate = self.attention(vision, audio)
+        vision, audio, stream_gate = self.attention(features["vision"], features["audio"])
         return AVEOutput(*self.cmbs(vision, audio), stream_gate)

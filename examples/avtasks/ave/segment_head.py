@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import torch
+from avtasks.model import pooled_tokens
 from torch import Tensor, nn
 
 from .segment_output import SegmentOutput
@@ -17,9 +18,11 @@ class SegmentHead(nn.Module):
 
     Example:
         >>> head = SegmentHead(20, 12, num_classes=6, hidden=8)
-        >>> head(torch.ones(3, 10, 20), torch.ones(3, 10, 12)).logits.shape
+        >>> head({"vision": torch.ones(3, 10, 20), "audio": torch.ones(3, 10, 12)}).logits.shape
         torch.Size([3, 10, 7])
     """
+
+    read = staticmethod(pooled_tokens)
 
     def __init__(
         self, vision_dim: int = 1536, audio_dim: int = 768, *, num_classes: int = 28, hidden: int = 512
@@ -27,14 +30,14 @@ class SegmentHead(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(vision_dim + audio_dim, hidden), nn.Linear(hidden, num_classes + 1))
 
-    def forward(self, vision: Tensor, audio: Tensor) -> SegmentOutput:
+    def forward(self, features: dict[str, Tensor], batch: dict[str, Tensor] | None = None) -> SegmentOutput:
         """Classify every segment.
 
         Args:
-            vision: ``(B, T, vision_dim)``.
-            audio: ``(B, T, audio_dim)``.
+            features: Pooled tokens, ``vision`` ``(B, T, vision_dim)`` and ``audio`` ``(B, T, audio_dim)``.
+            batch: Not needed.
 
         Returns:
             Logits of C events and background.
         """
-        return SegmentOutput(self.layers(torch.cat([vision, audio], dim=-1)))
+        return SegmentOutput(self.layers(torch.cat([features["vision"], features["audio"]], dim=-1)))

@@ -9,7 +9,7 @@ from pathlib import Path
 import ave_train
 import pytest
 import torch
-from avtasks import ave
+from avtasks import ave, study
 from avtasks.towers import build_small_towers
 from safetensors.torch import load_file
 
@@ -21,12 +21,12 @@ def fresh_small_towers():
     torch.manual_seed(0)
     towers = build_small_towers()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("avtasks.ave.towers.load_small_towers", lambda: towers)
+        patch.setattr("avtasks.towers.loading.load_small_towers", lambda: towers)
         yield
 
 
 def run(*arguments: object) -> None:
-    ave_train.main(ave_train.parse([*map(str, arguments), *SMOKE]))
+    ave_train.main(study.parse([*map(str, arguments), *SMOKE], ave.PRESETS, ave_train.__doc__))
 
 
 def result(out: Path) -> tuple[dict, dict[str, torch.Tensor]]:

@@ -26,9 +26,10 @@ def small_head(**options) -> AVEHead:
     return AVEHead(20, 12, num_classes=6, **SIZES, **options).double().eval()
 
 
-def clips(batch: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+def clips(batch: int = 3) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return tuple(torch.randn(batch, 10, d, generator=generator, dtype=torch.float64) for d in (20, 12))
+    widths = {"vision": 20, "audio": 12}
+    return {name: torch.randn(batch, 10, d, generator=generator, dtype=torch.float64) for name, d in widths.items()}
 
 
 def test_values_and_gradients_of_the_papers_head():
@@ -40,7 +41,7 @@ def test_values_and_gradients_of_the_papers_head():
     inputs = {key: golden[f"in.{key}"].requires_grad_() for key in ("visual", "audio")}
 
     video_query, audio_query, gate = head.attention(inputs["visual"], inputs["audio"])
-    output = head(inputs["visual"], inputs["audio"])
+    output = head({"vision": inputs["visual"], "audio": inputs["audio"]})
     found = {
         "video_query": video_query.transpose(0, 1),
         "audio_query": audio_query.transpose(0, 1),
@@ -105,20 +106,20 @@ def test_four_strongest_seconds_make_the_class_activation():
 @pytest.mark.parametrize("options", [{}, {"temporal": False}, {"interaction": True}])
 def test_clips_of_a_batch_do_not_mix(options):
     head = small_head(**options)
-    vision, audio = clips()
-    together = head(vision, audio)
+    features = clips()
+    together = head(features)
     for index in range(3):
-        alone = head(vision[index : index + 1], audio[index : index + 1])
+        alone = head({name: value[index : index + 1] for name, value in features.items()})
         for all_clips, one_clip in zip(together, alone, strict=True):
             torch.testing.assert_close(all_clips[index : index + 1], one_clip, rtol=1e-9, atol=1e-10)
 
 
 def test_without_temporal_attention_a_segment_sees_only_itself():
     head = small_head(temporal=False)
-    vision, audio = clips()
-    before = head(vision, audio).event_gate
-    vision[:, 4] += 1
-    after = head(vision, audio).event_gate
+    features = clips()
+    before = head(features).event_gate
+    features["vision"][:, 4] += 1
+    after = head(features).event_gate
     others = [second for second in range(10) if second != 4]
     assert torch.equal(before[:, others], after[:, others])
     assert not torch.equal(before[:, 4], after[:, 4])
@@ -128,13 +129,13 @@ def test_without_temporal_attention_a_segment_sees_only_itself():
 def test_every_parameter_learns(temporal):
     head = small_head(temporal=temporal, interaction=True)
     labels = torch.eye(7, dtype=torch.float64)[torch.arange(30).view(3, 10) % 7]
-    sum(head(*clips()).losses(labels, stream_gate=True).values()).backward()
+    sum(head(clips()).losses(labels, stream_gate=True).values()).backward()
     assert [name for name, p in head.named_parameters() if p.grad is None] == []
 
 
 def test_plain_head_trains_on_logits():
     head = SegmentHead(20, 12, num_classes=6, hidden=8)
-    output = head(*(x.float() for x in clips()))
+    output = head({name: value.float() for name, value in clips().items()})
     assert output.logits.min() < 0
     assert output.logits.shape == (3, 10, 7)
     labels = torch.eye(7)[output.predictions()]

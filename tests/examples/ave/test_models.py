@@ -3,17 +3,17 @@ from __future__ import annotations
 import pytest
 import torch
 from avtasks import ave
-from avtasks.towers import build_small_towers
+from avtasks.model import AdapterSettings, FeatureModel, TowerModel, couple, parameter_groups
+from avtasks.towers import Towers, build_small_towers
 from avtasks.training import Recipe
-from torch import nn
 
 import avexperts as ax
 
 
 @pytest.fixture(scope="module")
-def towers() -> ave.Towers:
+def towers() -> Towers:
     torch.manual_seed(0)
-    return ave.Towers(*build_small_towers(), ax.HTSATFrontEnd(clip_samples=None), (3, 64, 64), (1, 101, 64))
+    return Towers(*build_small_towers(), ax.HTSATFrontEnd(clip_samples=None), (3, 64, 64), (1, 101, 64))
 
 
 def batch(clips: int = 2, seconds: int = 3) -> dict[str, torch.Tensor]:
@@ -24,52 +24,57 @@ def batch(clips: int = 2, seconds: int = 3) -> dict[str, torch.Tensor]:
     }
 
 
+def read(model: TowerModel, clips: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    features, _ = model.features(clips)
+    return [features["vision"], features["audio"]]
+
+
 def test_sound_may_come_as_waveform_or_through_the_front_end(towers):
-    model = ave.AVEModel(ave.couple(towers, ave.Settings(), (1, 1)), towers.front_end, nn.Identity()).eval()
+    model = TowerModel(couple(towers, AdapterSettings(), (1, 1)), towers.front_end, ave.SegmentHead(128, 128)).eval()
     raw = batch()
     prepared = {"frames": raw["frames"], "mel": towers.front_end(raw["waveform"].flatten(0, 1)).unflatten(0, (2, 3))}
-    for one, other in zip(model.pooled(raw)[:2], model.pooled(prepared)[:2], strict=True):
+    for one, other in zip(read(model, raw), read(model, prepared), strict=True):
         assert one.shape == (2, 3, 128)
         assert torch.equal(one, other)
 
 
 def test_a_clip_keeps_its_place_in_the_folded_batch(towers):
-    model = ave.AVEModel(ave.couple(towers, ave.Settings(), None), towers.front_end, nn.Identity()).eval()
+    model = TowerModel(couple(towers, AdapterSettings(), None), towers.front_end, ave.SegmentHead(128, 128)).eval()
     both = batch()
     second = {name: value[1:] for name, value in both.items()}
-    torch.testing.assert_close(model.pooled(both)[0][1:], model.pooled(second)[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(read(model, both)[0][1:], read(model, second)[0], rtol=1e-4, atol=1e-5)
 
 
 def test_fresh_adapters_change_nothing(towers):
-    bare = ave.AVEModel(ave.couple(towers, ave.Settings(), None), towers.front_end, nn.Identity()).eval()
-    fresh = ave.AVEModel(ave.couple(towers, ave.Settings(), (1, 1)), towers.front_end, nn.Identity()).eval()
-    for one, other in zip(bare.pooled(batch())[:2], fresh.pooled(batch())[:2], strict=True):
+    bare = TowerModel(couple(towers, AdapterSettings(), None), towers.front_end, ave.SegmentHead(128, 128)).eval()
+    fresh = TowerModel(couple(towers, AdapterSettings(), (1, 1)), towers.front_end, ave.SegmentHead(128, 128)).eval()
+    for one, other in zip(read(bare, batch()), read(fresh, batch()), strict=True):
         assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize(("experts", "routed"), [((0, 2), 2), ((2, 0), 2), ((1, 1), 2)])
 def test_every_row_has_as_many_experts(towers, experts, routed):
-    model = ave.couple(towers, ave.Settings(), experts)
+    model = couple(towers, AdapterSettings(), experts)
     frames, mel = torch.zeros(1, 3, 64, 64), torch.zeros(1, 1, 101, 64)
     routing = model(vision=frames, audio=mel).routing
     assert {probabilities.shape for probabilities in routing.values()} == {(1, routed)}
 
 
 def test_a_head_sees_only_its_stream():
-    head = ave.PooledHead(ave.SegmentHead(4, 3, num_classes=2, hidden=5), streams=("audio",))
-    clips = {"vision": torch.randn(2, 10, 4), "audio": torch.randn(2, 10, 3)}
+    head = FeatureModel(ave.SegmentHead(4, 3, num_classes=2, hidden=5), streams=("audio",))
+    clips = {"features vision": torch.randn(2, 10, 4), "features audio": torch.randn(2, 10, 3)}
     before = head(clips)[0].logits
-    assert torch.equal(before, head(clips | {"vision": torch.randn(2, 10, 4)})[0].logits)
-    assert not torch.equal(before, head(clips | {"audio": torch.randn(2, 10, 3)})[0].logits)
+    assert torch.equal(before, head(clips | {"features vision": torch.randn(2, 10, 4)})[0].logits)
+    assert not torch.equal(before, head(clips | {"features audio": torch.randn(2, 10, 3)})[0].logits)
     with pytest.raises(ValueError, match="'smell'"):
-        ave.PooledHead(head.head, streams=("smell",))
+        FeatureModel(head.head, streams=("smell",))
 
 
 def test_learning_rates_of_head_gates_and_adapters(towers):
-    settings = ave.AdapterSettings(head_lr=0.0, gate_lr=0.5)
-    head = ave.build_head(ave.HeadSettings(), (128, 128), 28)
-    model = ave.AVEModel(ave.couple(towers, ave.Settings(), (1, 1)), towers.front_end, head)
-    groups = ave.parameter_groups(model, settings, Recipe(lr=0.1))
+    settings = AdapterSettings(head_lr=0.0, gate_lr=0.5)
+    head = ave.AVEHead(128, 128, dim=8, vision_hidden=8, audio_hidden=8, feedforward=8)
+    model = TowerModel(couple(towers, AdapterSettings(), (1, 1)), towers.front_end, head)
+    groups = parameter_groups(model, settings, Recipe(lr=0.1))
     assert [group["lr"] for group in groups] == [0.1, 0.5, 0.1]
     assert sum(p.numel() for p in groups[0]["params"]) == sum(p.numel() for p in head.parameters())
     assert all(p.numel() == 1 for p in groups[1]["params"])
@@ -78,5 +83,8 @@ def test_learning_rates_of_head_gates_and_adapters(towers):
 
 
 def test_the_head_without_cmbs():
-    head = ave.build_head(ave.HeadSettings(cmbs=False), (8, 6), 28)
-    assert isinstance(head, ave.SegmentHead)
+    class Dataset:
+        categories = ave.CATEGORIES
+
+    settings = ave.Settings(head=ave.HeadSettings(cmbs=False))
+    assert isinstance(ave.build_head(settings, (8, 6), Dataset()), ave.SegmentHead)

@@ -10,9 +10,11 @@ import ave_train
 import numpy as np
 import pytest
 import torch
-from avtasks import ave
+from avtasks import ave, study
 from avtasks.forge import forge_ave
-from avtasks.towers import build_small_towers
+from avtasks.model import TowerModel, couple
+from avtasks.study import rows
+from avtasks.towers import Towers, build_small_towers, load_towers
 
 SMOKE = ("--smoke", "--forge.classes", "8")
 
@@ -23,12 +25,16 @@ def fresh_small_towers():
     torch.manual_seed(0)
     towers = build_small_towers()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("avtasks.ave.towers.load_small_towers", lambda: towers)
+        patch.setattr("avtasks.towers.loading.load_small_towers", lambda: towers)
         yield
 
 
+def parse(arguments: list[str]) -> ave.Settings:
+    return study.parse(arguments, ave.PRESETS, ave_train.__doc__)
+
+
 def run(*arguments: str) -> None:
-    ave_train.main(ave_train.parse([str(argument) for argument in arguments]))
+    ave_train.main(parse([str(argument) for argument in arguments]))
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +62,7 @@ def refused(*arguments: str) -> str:
 def test_a_smoke_run_leaves_everything_behind(smoke):
     found = metrics(smoke)
     assert found["task"] == "ave"
-    names = ["majority", *(experiment.name for experiment in ave.EXPERIMENTS.values())]
+    names = [experiment.name for experiment in ave.TASK.experiments.values()]
     assert [row["name"] for row in found["rows"]] == names
     assert all(0 <= row["accuracy"] <= 100 and row["seed"] == 0 for row in found["rows"])
     assert all(row["trained_parameters"] > 0 and row["epochs"] > 0 for row in found["rows"][1:])
@@ -72,26 +78,26 @@ def test_a_smoke_run_leaves_everything_behind(smoke):
 def test_adapters_are_trained_and_towers_are_not(smoke):
     saved = torch.load(max((smoke / "rows" / "avmoe-0" / "checkpoints").iterdir()), weights_only=True)["model"]
     assert any(name.startswith("towers.adapters.default.couplings.") for name in saved)
-    parameters = {name for name, _ in ave.load_towers("small", "small").vision.named_parameters()}
+    parameters = {name for name, _ in load_towers("small", "small").vision.named_parameters()}
     assert not {name.removeprefix("towers.towers.vision.") for name in saved} & parameters
 
 
 def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path, monkeypatch, data):
     options = ("--smoke", "--data", data, "--rows", "frozen", "avmoe")
     run("--out", tmp_path / "whole", *options)
-    fit = ave_train.fit
+    fit = rows.fit
 
     def dies_in_the_second_row(model, *arguments, **options):
-        if isinstance(model, ave.AVEModel):
+        if isinstance(model, TowerModel):
             raise KeyboardInterrupt
         return fit(model, *arguments, **options)
 
-    monkeypatch.setattr(ave_train, "fit", dies_in_the_second_row)
+    monkeypatch.setattr(rows, "fit", dies_in_the_second_row)
     with pytest.raises(KeyboardInterrupt):
         run("--out", tmp_path / "parts", *options)
     assert [row["name"] for row in metrics(tmp_path / "parts")["rows"]] == ["frozen towers"]
     trained = []
-    monkeypatch.setattr(ave_train, "fit", lambda *a, **b: trained.append(b["label"]) or fit(*a, **b))
+    monkeypatch.setattr(rows, "fit", lambda *a, **b: trained.append(b["label"]) or fit(*a, **b))
     run("--out", tmp_path / "parts", *options, "--resume")
     assert trained == ["AVMoE 1+1, seed 0"]
     found, expected = ([row | {"seconds": 0} for row in metrics(tmp_path / out)["rows"]] for out in ("parts", "whole"))
@@ -177,7 +183,7 @@ def test_the_forge_can_be_set_up_whole_and_keeps_its_defaults():
 
 
 def test_paper_preset():
-    settings = ave_train.parse(["--preset", "paper", "--adapter-recipe.epochs", "7"])
+    settings = parse(["--preset", "paper", "--adapter-recipe.epochs", "7"])
     recipe = settings.adapter_recipe
     assert (recipe.epochs, recipe.lr, recipe.batch_size, recipe.accumulate) == (7, 5e-4, 2, 8)
     assert recipe.sum_gradients
@@ -192,14 +198,14 @@ def test_paper_parameter_counts():
     with torch.device("meta"):
         vision = timm.create_model(settings.vision.removeprefix("timm/"), pretrained=False)
         audio = ClapAudioModel(ClapAudioConfig())
-        towers = ave.Towers(vision, audio, torch.nn.Identity(), (3, 192, 192), (1, 1001, 64))
-        model = ave.couple(towers, settings, experts=(1, 1))
+        towers = Towers(vision, audio, torch.nn.Identity(), (3, 192, 192), (1, 1001, 64))
+        model = couple(towers, settings.adapters, experts=(1, 1))
     assert sum(p.numel() for p in model.adapter_parameters()) == pytest.approx(90.5e6, abs=0.05e6)
 
 
 def test_help_is_complete(capsys):
     with pytest.raises(SystemExit):
-        ave_train.parse(["--help"])
+        parse(["--help"])
     text = capsys.readouterr().out
     assert "what do experts between two frozen towers add" in text
     for option in ("--out", "--seed", "--seeds", "--resume", "--smoke", "--assets", "--data", "--adapter-recipe.lr"):

@@ -3,35 +3,14 @@ from __future__ import annotations
 import pickle
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from avtasks.towers import load_small_towers
 from torch import Tensor, nn
 
 import avexperts as ax
 
-
-class Towers(NamedTuple):
-    """Two backbones and how to feed them.
-
-    Attributes:
-        vision: The backbone that sees.
-        audio: The backbone that hears.
-        front_end: Maps seconds of sound at 32 kHz, ``(B, 32000)``, to what the audio backbone takes.
-        frame_size: Size of one picture.
-        audio_size: Size of one second after the front end.
-
-    Example:
-        >>> Towers._fields[:2]
-        ('vision', 'audio')
-    """
-
-    vision: nn.Module
-    audio: nn.Module
-    front_end: nn.Module
-    frame_size: tuple[int, int, int]
-    audio_size: tuple[int, int, int]
+from .small_towers import load_small_towers
+from .towers import Towers
 
 
 def load_towers(vision: str, audio: str, *, random: bool = False) -> Towers:

@@ -1,22 +1,22 @@
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 import avexperts as ax
 
-from .output import AVEOutput
-from .segment_output import SegmentOutput
-
 ENTRY = "entry "
 
 
-class AVEModel(nn.Module):
-    """Two towers in lock-step, the mean over their tokens, and a head.
+class TowerModel(nn.Module):
+    """Two towers in lock-step, and a head on what it reads of their tokens.
 
     Args:
         towers: Streams named ``vision`` and ``audio``, with or without adapters between them.
         front_end: Maps seconds of sound ``(B, samples)`` to what the audio tower takes.
-        head: Takes both streams' pooled tokens, ``(clips, segments, width)`` each.
+        head: ``head.read(out)`` picks from a :class:`avexperts.LockStepOutput` what the head needs, by name, frames
+            along the first axis; ``head(features, batch)`` takes it as ``(clips, segments, ...)``.
 
     Example:
         >>> import torch
@@ -24,7 +24,7 @@ class AVEModel(nn.Module):
         >>> from avtasks.towers import build_small_towers
         >>> vision, audio = build_small_towers()
         >>> towers = ax.methods.avmoe(vision, audio, frame_size=(3, 64, 64), audio_size=(1, 101, 64))
-        >>> model = AVEModel(towers, nn.Identity(), SegmentHead(128, 128))
+        >>> model = TowerModel(towers, nn.Identity(), SegmentHead(128, 128))
         >>> batch = {"frames": torch.zeros(1, 2, 3, 64, 64), "mel": torch.zeros(1, 2, 1, 101, 64)}
         >>> model(batch)[0].predictions().shape
         torch.Size([1, 2])
@@ -36,8 +36,8 @@ class AVEModel(nn.Module):
         self.front_end = front_end
         self.head = head
 
-    def forward(self, batch: dict[str, Tensor]) -> tuple[AVEOutput | SegmentOutput, ax.LockStepOutput]:
-        """Localise the events of a batch of clips.
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Any, ax.LockStepOutput]:
+        """Answer a batch of clips.
 
         Args:
             batch: ``frames`` ``(clips, segments, 3, H, W)``, and ``waveform`` ``(clips, segments, samples)``
@@ -47,22 +47,22 @@ class AVEModel(nn.Module):
         Returns:
             What the head says, and what the towers did, segments folded into the batch.
         """
-        vision, audio, towers = self.pooled(batch)
-        return self.head(vision, audio), towers
+        features, out = self.features(batch)
+        return self.head(features, batch), out
 
-    def pooled(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, ax.LockStepOutput]:
-        """Run the towers and average their tokens.
+    def features(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], ax.LockStepOutput]:
+        """Run the towers and read what the head needs.
 
         Args:
             batch: As for :meth:`forward`.
 
         Returns:
-            Vision ``(clips, segments, width)``, audio likewise, and what the towers did.
+            Features ``(clips, segments, ...)`` by name, and what the towers did.
         """
         entry = {name.removeprefix(ENTRY): batch[name].flatten(0, 1) for name in batch if name.startswith(ENTRY)}
         out = self.towers(self.inputs(batch), entry=entry or None)
         clips = batch["frames"].shape[:2]
-        return out.vision.mean(1).unflatten(0, clips), out.audio.mean(1).unflatten(0, clips), out
+        return {name: value.unflatten(0, clips) for name, value in self.head.read(out).items()}, out
 
     def inputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Fold the segments into the batch, and take sound through the front end where that was not done before.

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+from avtasks.model import ENTRY, TowerModel
+from avtasks.towers import Towers
 from avtasks.training import processes
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 import avexperts as ax
 
-from .dataset import AVEDataset
-from .model import ENTRY, AVEModel
+from .clip_dataset import ClipDataset
 from .progress import progress
-from .settings import Settings
-from .towers import Towers
 
 
 class CachedClips(Dataset):
@@ -19,18 +20,18 @@ class CachedClips(Dataset):
 
     Args:
         cache: Its rows are the clips' segments, clip by clip; filled by :func:`fill_cache`.
-        labels: ``(clips, segments, classes)``.
+        dataset: Gives the truth.
         towers: Give the input sizes.
     """
 
-    def __init__(self, cache: ax.PrefixCache, labels: Tensor, towers: Towers) -> None:
+    def __init__(self, cache: ax.PrefixCache, dataset: ClipDataset, towers: Towers) -> None:
         self.cache = cache
-        self.labels = labels
+        self.dataset = dataset
         self.frame_size = towers.frame_size
         self.audio_size = towers.audio_size
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.dataset)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Read one clip.
@@ -39,59 +40,51 @@ class CachedClips(Dataset):
             index: Position in the split.
 
         Returns:
-            ``labels``, the entry tokens ``(segments, N, D)`` as ``"entry STREAM.SITE"``, and black ``frames`` and
+            The truth, the entry tokens ``(segments, N, D)`` as ``"entry STREAM.SITE"``, and black ``frames`` and
             silent ``mel``, of which the towers take only the shape.
         """
-        segments = self.labels.shape[1]
+        segments = len(self.cache) // len(self.dataset)
         entry = self.cache.read(range(index * segments, (index + 1) * segments))
         return {
             "frames": torch.zeros(()).expand(segments, *self.frame_size),
             "mel": torch.zeros(()).expand(segments, *self.audio_size),
-            "labels": self.labels[index],
+            **self.dataset.truth(index),
             **{ENTRY + name: tokens for name, tokens in entry.items()},
         }
 
 
-def open_caches(
-    settings: Settings, towers: Towers, coupled: ax.LockStep, splits: dict[str, AVEDataset]
-) -> dict[str, ax.PrefixCache]:
-    """Open or make the caches that the settings ask for, one per split.
+def open_cache(
+    folder: Path, coupled: ax.LockStep, dataset: ClipDataset, towers: Towers, dtype: torch.dtype = torch.float32
+) -> ax.PrefixCache:
+    """Open or make the cache of one split.
 
     Args:
-        settings: ``cache``, ``cache_dtype`` and ``rows`` are read.
-        towers: Give the input sizes and the front end, which a cache must agree with.
+        folder: Of the cache.
         coupled: The towers with adapters between them.
-        splits: The dataset.
+        dataset: The split.
+        towers: Give the input sizes and the front end, which a cache must agree with.
+        dtype: How the cache keeps its numbers.
 
     Returns:
-        By split; none without ``cache``, or where no row has adapters.
+        The cache, one row for each segment of each clip.
 
     Raises:
-        ValueError: A cache was filled for something else or is damaged, or the towers do not stay the same.
+        ValueError: The cache was filled for something else or is damaged, or the towers do not stay the same.
         OSError: There is no space.
     """
-    if settings.cache is None or not settings.has_adapter_rows():
-        return {}
     front_end = " ".join(repr(towers.front_end).split())
-    caches = {}
-    for split, dataset in splits.items():
-        segments, sounds = dataset.labels().shape[1], dataset.media[0].sound.parent.resolve()
-        caches[split] = ax.PrefixCache(
-            settings.cache / split,
-            coupled,
-            [
-                f"{n}: {m.clip.video_id}, second {second}"
-                for n, m in enumerate(dataset.media)
-                for second in range(segments)
-            ],
-            dtype=getattr(torch, settings.cache_dtype),
-            source=f"{sounds}, {towers.frame_size}, {towers.audio_size}, {front_end}",
-        )
-    return caches
+    sounds = dataset.media[0].sound.parent.resolve()
+    rows = [
+        f"{number}: {media.clip.video_id}, second {second}"
+        for number, media in enumerate(dataset.media)
+        for second in range(dataset.segments)
+    ]
+    source = f"{sounds}, {towers.frame_size}, {towers.audio_size}, {front_end}"
+    return ax.PrefixCache(folder, coupled, rows, dtype=dtype, source=source)
 
 
 def fill_cache(
-    cache: ax.PrefixCache, model: AVEModel, clips: Dataset, label: str, *, batch_size: int = 8, workers: int = 0
+    cache: ax.PrefixCache, model: TowerModel, clips: Dataset, label: str, *, batch_size: int = 8, workers: int = 0
 ) -> None:
     """Run the frozen sub-layers before the first adapters over the clips that the cache lacks.
 

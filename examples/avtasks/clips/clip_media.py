@@ -1,32 +1,31 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from avtasks.media import VIDEO_SUFFIXES, check_frames, check_waveform
-
-from .annotations import Clip
 
 
 class ClipMedia(NamedTuple):
     """Where the media of one annotated clip lie.
 
     Attributes:
-        clip: The annotation.
+        clip: The annotation; its ``video_id`` names the files.
         frames: Folder of JPEGs, or a video file.
         sound: ``.npy``, sound or video file.
 
     Example:
-        >>> ClipMedia(Clip("Bark", "aa", 0, 10), Path("frames/aa"), Path("wave/aa.npy")).clip.video_id
-        'aa'
+        >>> ClipMedia("aa", Path("frames/aa"), Path("wave/aa.npy")).sound.name
+        'aa.npy'
     """
 
-    clip: Clip
+    clip: Any
     frames: Path
     sound: Path
 
 
-def find_media(folder: Path, clips: list[Clip]) -> tuple[list[ClipMedia], list[str]]:
+def find_media(folder: Path, clips: Sequence[Any], segments: int = 10) -> tuple[list[ClipMedia], list[str]]:
     """Look up the media of some clips, and check every file that is there.
 
     A clip has pictures in ``frames/ID/`` or ``ID.mp4``, and sound in ``wave/ID.npy``, ``ID.wav`` or the
@@ -34,7 +33,8 @@ def find_media(folder: Path, clips: list[Clip]) -> tuple[list[ClipMedia], list[s
 
     Args:
         folder: The dataset's folder.
-        clips: The annotated clips.
+        clips: The annotated clips; each has a ``video_id``.
+        segments: Seconds in a clip.
 
     Returns:
         The clips whose media are complete, and one line for each id that lacks pictures or sound.
@@ -57,7 +57,7 @@ def find_media(folder: Path, clips: list[Clip]) -> tuple[list[ClipMedia], list[s
             lacks = " and ".join(["pictures"] * (frames is None) + ["sound"] * (sound is None))
             missing.append(f"{clip.video_id}: no {lacks}")
             continue
-        for problem in (check_frames(frames), check_waveform(sound)):
+        for problem in (check_frames(frames, segments), check_waveform(sound, seconds=segments)):
             if problem:
                 damaged[problem] = None
         found.append(ClipMedia(clip, frames, sound))
