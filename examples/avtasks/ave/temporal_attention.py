@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
+from avtasks.layers import AttentionStack
 from torch import Tensor, nn
-
-from .attention_stack import AttentionStack
 
 
 class TemporalAttention(nn.Module):
