@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ["checkpoints", "methods", "streams", "experts", "adapters", "routing", "ops"]
 # The one arrow back: the methods of LockStep that save and load, which import their room only when called.
 AGAINST_THE_ARROWS = {"streams/_sharing.py": {"checkpoints"}}
+# The same for the example programs; a task may enter all of these, and no room may enter a task.
+WORKSHOP = ["study", "clips", "model", "towers", "forge", "report", "layers", "training", "media"]
 SURFACE = Path(__file__).with_name("api_surface.json")
 
 
@@ -48,6 +50,17 @@ def test_arrows_go_one_way(room: str) -> None:
         for node in ast.parse(path.read_text()).body if excused else ():
             at_import = ast.unparse(node) if isinstance(node, ast.Import | ast.ImportFrom | ast.If) else ""
             assert not any(f"avexperts.{name}" in at_import for name in excused), f"{path.name} imports at its top"
+
+
+def test_arrows_between_the_programs_rooms_go_one_way() -> None:
+    folder = ROOT / "examples" / "avtasks"
+    rooms = [path.name for path in folder.iterdir() if any(path.glob("*.py"))]
+    assert set(WORKSHOP) < set(rooms)
+    for room in rooms:
+        below = WORKSHOP[WORKSHOP.index(room) :] if room in WORKSHOP else [room, *WORKSHOP]
+        for path in (folder / room).rglob("*.py"):
+            entered = {name.split(".")[1] for name in imports_of(path) if name.startswith("avtasks.")}
+            assert entered <= set(below), f"{path} imports from {entered - set(below)}"
 
 
 def test_importing_the_library_imports_no_backbone_family() -> None:
