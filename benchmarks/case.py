@@ -21,6 +21,7 @@ class Setting(NamedTuple):
         device: Where it runs.
         precision: One of ``COMPILED``: float32 eager, or autocast to bfloat16, eager or compiled.
         quick: Small batches and towers.
+        only: Build this variant alone, as a process does that measures its peak; all of them by default.
 
     Example:
         >>> Setting(torch.device("cpu")).compiled
@@ -30,6 +31,7 @@ class Setting(NamedTuple):
     device: torch.device
     precision: str = "float32"
     quick: bool = False
+    only: str | None = None
 
     @property
     def compiled(self) -> bool:

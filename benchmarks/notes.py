@@ -24,7 +24,7 @@ python -m benchmarks.run --out benchmarks/results/cpu.json
 python -m benchmarks.page
 ```
 
-`--suite layer`, `step`, `memory` or `scaling` runs a part, `--cases 'avmoe/*vision'` some cases of it.
+`--suite layer`, `step`, `memory`, `scaling` or `parts` runs a part, `--cases 'avmoe/*vision'` some cases of it.
 
 - **Peers.** *published*: the adapters written plainly from the papers' formulas. The other stream's tokens are
   resampled and kept; channels come before tokens; projections are grouped 1x1 convolutions with 2-D batch norm. It
@@ -41,7 +41,7 @@ python -m benchmarks.page
   DG-SCT: 4), 32 latent tokens (LAVisH: 2), reduction 8, 2 groups, batch norm with batch statistics, both layer norms.
   Whole models: 8 pairs (every second stage skipped), without head and optimizer; on a GPU 20 frames. On a CPU 8 frames
   for the training step, 2 where LoRA and cheaper resamplers are compared and for memory, 4 at inference: one clip of 10
-  takes a minute and 10 GB there. Growth: 2 frames, with pairs 1. `--quick` takes 1 frame and narrow towers.
+  takes a minute and 10 GB there. Growth: 2 frames, with pairs 1. `--quick` takes 1 frame and miniature towers.
 - **Time.** After a warm-up all variants of a case run in turn, in rotating order, in several rounds (whole models
   on a CPU: two). Ratios are taken round by round; given are their median and quartiles. On a CPU the clock is the
   time that the process was given, on one thread, since others may be using the machine; wall time is stored too. On
@@ -80,6 +80,26 @@ The targets are read from the rows with most frames. That choice matters on a CP
 measured first, both targets of the training step are missed. What does not grow with the batch costs more in
 our form than in the published one. The recipe has 20 frames, which no row on a CPU has, and whole models run
 only two rounds there, so a ratio this close to its bound is not settled."""
+
+PART_NOTES = {
+    "Recomputation": """\
+One training step of Swin-V2-T, at 256 pixels, and HTS-AT with 8 pairs of AVMoE's mixtures; `checkpoint=` says what the
+backward pass runs again. On a CPU 2 frames.""",
+    "The frozen prefix, stored": """\
+Mixtures at the third stage alone; what arrives there comes from a `PrefixCache` on the disk, in memory-mapped files
+that the system holds in memory here. *papers' towers*: tokens in and out, without media; on a CPU 2 frames.
+*miniature towers*: those of the examples' default runs, 4 clips of ten seconds, with the reading of 224-pixel JPEGs
+and waveforms where it is needed. An epoch consists of such steps. bfloat16 rounds; all others give the same.""",
+    "Merged for evaluation": """\
+10 frames of 144 tokens, 768 channels. The last two rows are what merging leaves alone: written as one dense matrix, or
+with scale and shift taken out, they would be *merged* further.""",
+    "HTS-AT's front end": """\
+Waveforms of one second to log-mels of ten, as the tower takes them. *every frame*: all 1001 are transformed, as
+published; *distinct frames*: the 104 that differ.""",
+    "Recording the routing": """\
+A step with 20 frames of the examples' default towers and 20 mixtures, under a `RoutingRecorder` and without; and
+one update with 48 mixtures alone, beside copies of their probabilities.""",
+}
 
 ACCURACY = """\
 The forged default run of `examples/ave_train.py`, adapters of one cross-modal and one unimodal expert, three seeds;

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from .accuracy import accuracy_table
-from .notes import ABOUT, HOW, NOT_RUN, STEPS
+from .notes import ABOUT, HOW, NOT_RUN, PART_NOTES, STEPS
+from .part_sections import PARTS
 from .plots import draw
 from .sections import (
     case_table,
@@ -82,6 +83,7 @@ def device_parts(found: Mapping[str, Any]) -> list[str]:
         "Inference": inference_table(found),
         "Memory": memory_table(found),
         "Growth": "\n\n".join(growth) if growth[0] else "",
+        **{heading: _with_note(make(found), PART_NOTES[heading]) for heading, make in PARTS.items()},
     }
     parts = [environment_text(found), extremes_text(found)]
     for heading, text in tables.items():

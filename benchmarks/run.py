@@ -23,7 +23,7 @@ import torch
 
 import benchmarks.cases  # noqa: F401  (fills the registry)
 
-from .case import REGISTRY, Case, Mode, Setting, Variant
+from .case import COMPILED, REGISTRY, Case, Mode, Setting, Variant
 from .environment import environment, revision
 from .gate import check_case
 from .memory import kept_bytes, peak_bytes
@@ -31,7 +31,7 @@ from .passes import make_pass
 from .ratios import spread
 from .timing import measure
 
-SUITES = ("layer", "step", "memory", "scaling")
+SUITES = ("layer", "step", "memory", "scaling", "parts")
 SCHEMA = 1
 
 
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     before, began = document["seconds"], time.monotonic()
     for name, modes in cases.items():
         case = REGISTRY[name]
-        for precision in case.precisions if device.type == "cuda" else ("float32",):
+        for precision in precisions(case, device, options.precision):
             setting = Setting(device, precision, options.quick)
             document["failed"].pop(f"{name}, {precision}", None)
             try:
@@ -75,6 +75,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{len(document['records'])} results in {document['seconds']:.0f} s: {options.out}")
     if document["failed"]:
         raise SystemExit(f"benchmarks.run: {len(document['failed'])} failed: {', '.join(document['failed'])}")
+
+
+def precisions(case: Case, device: torch.device, wanted: str | None) -> Sequence[str]:
+    """What a case is run in: float32 on a CPU, all that it names on a GPU, or the wanted one of these.
+
+    Args:
+        case: From the registry.
+        device: Where it runs.
+        wanted: One of ``COMPILED``, or None for all.
+
+    Example:
+        >>> precisions(REGISTRY["avmoe/stage 4 vision"], torch.device("cpu"), None)
+        ['float32']
+    """
+    found = case.precisions if device.type == "cuda" else ("float32",)
+    return [each for each in found if wanted in (None, each)]
 
 
 def start(file: Path | None, quick: bool, repeats: int, device: torch.device) -> dict[str, Any]:
@@ -149,8 +165,8 @@ def run_case(case: Case, modes: Sequence[Mode], setting: Setting, repeats: int) 
         GateError: Variants that should agree do not; nothing was timed.
     """
     torch.manual_seed(0)
-    if setting.compiled:
-        torch._dynamo.reset()
+    if setting.device.type == "cuda" or setting.compiled:
+        torch._dynamo.reset()  # also variants of other precisions are compiled, and graphs of one function are limited
     # what a compiled graph keeps is no list of saved tensors; its peak says it
     inside = [mode for mode in modes if mode != "peak" and not (mode == "kept" and setting.compiled)]
     variants = case.build(setting, case.argument)
@@ -227,6 +243,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--suite", choices=(*SUITES, "all"), default="all")
     parser.add_argument("--cases", default="*", help="only cases of this name, as in a shell: 'avmoe/*vision'")
+    parser.add_argument("--precision", choices=COMPILED, help="only this one; a GPU runs several, a CPU float32")
     parser.add_argument("--repeats", type=int, help="rounds; 5 on a CPU, 20 on a GPU")
     parser.add_argument("--threads", type=int, default=1, help="one thread gives the steadiest ratios")
     parser.add_argument("--quick", action="store_true", help="small batches and towers, two rounds, no peaks")

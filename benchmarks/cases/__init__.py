@@ -2,5 +2,7 @@
 
 from . import layers as layers
 from . import mixtures as mixtures
+from . import parts as parts
+from . import prefix as prefix
 from . import scaling as scaling
 from . import steps as steps

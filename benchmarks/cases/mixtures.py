@@ -60,12 +60,18 @@ def _backend(name: str) -> Iterator[None]:
             os.environ[_VARIABLE] = before
 
 
+def _filling(shape: Shape, dtype: torch.dtype) -> int:
+    """Frames for a GPU: a GiB of tokens, which no cache holds, and which takes longer than launching the kernels."""
+    size = min(2**30, torch.cuda.get_device_properties(0).total_memory // 128)
+    return max(20, size // (shape.tokens * shape.dim * dtype.itemsize))
+
+
 @case("mixture", SHAPES, facts=Shape.facts, layer=("forward", "train"))
 def mixture_alone(setting: Setting, shape: Shape) -> dict[str, Variant]:
     """Forms of the op on the same tokens and weights; the copy reads and writes as much as the op has to."""
     gpu = setting.device.type == "cuda"
-    frames = 20 if gpu else 1 if setting.quick else 4
     dtype = torch.bfloat16 if setting.precision == "bfloat16" else torch.float32
+    frames = _filling(shape, dtype) if gpu else 1 if setting.quick else 4
     x, read = (torch.randn(frames, n, shape.dim, device=setting.device, dtype=dtype) for n in (shape.tokens, _LATENTS))
     probs = torch.rand(frames, 2, device=setting.device, dtype=dtype)
     weights = Mixture(shape.dim).to(setting.device, dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
+
 from ..case import Setting, Variant, case
 from ..peers import PublishedMoE
 from ..shapes import Shape
@@ -59,9 +61,9 @@ def pairs(setting: Setting, stages: tuple[int, ...]) -> dict[str, Variant]:
     """Coupled pairs of blocks in the whole model at full size."""
     towers = paper_towers(setting)
     if not stages:
-        return model_variants(setting, towers, {"towers": bare(towers, shifted=False)}, 1)
-    ours = adapted(towers, skip_every=1, stages=stages)
-    return model_variants(setting, towers, {"published": published(towers, ours), "ours": ours}, 1)
+        return model_variants(setting, towers, {"towers": partial(bare, towers, shifted=False)}, 1)
+    ours = cache(partial(adapted, towers, skip_every=1, stages=stages))
+    return model_variants(setting, towers, {"published": lambda: published(towers, ours()), "ours": ours}, 1)
 
 
 def _mixture(setting: Setting, shape: Shape, *counts: int, **options: int) -> dict[str, Variant]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ import avexperts as ax
 
 from ..case import COMPILED, Setting, Variant, case
 from ..peers import PublishedMoE, lora_rank, with_lora
-from ..towers import AUDIO_SIZE, FRAME_SIZE, build_towers
+from ..towers import SIZES, build_towers
 
 # The paper's recipe, with gates open so that no path is idle, and scaled logits: with unscaled ones and random weights
 # rounding alone moves the gradients of the whole model by several percent, and nothing could be compared.
@@ -24,6 +25,7 @@ RECIPE: Mapping[str, Any] = {
     "latent_scale": "sqrt",
 }
 EIGHT_PAIRS = 2  # skip_every
+Models: TypeAlias = dict[str, Callable[[], nn.Module]]
 
 
 class Towers(NamedTuple):
@@ -103,7 +105,12 @@ class LoraTowers(nn.Module):
 
 def paper_towers(setting: Setting) -> Towers:
     """Swin-V2-L 192 and HTS-AT."""
-    return Towers(*build_towers(small=setting.quick), FRAME_SIZE, AUDIO_SIZE)
+    return towers_of("miniature" if setting.quick else "paper")
+
+
+def towers_of(size: str) -> Towers:
+    """One of the pairs of towers."""
+    return Towers(*build_towers(size), SIZES[size].frame, SIZES[size].audio)
 
 
 FRAMES = {"step": 8, "variants": 2, "forward": 4, "cuda": 20}  # two clips of ten seconds on a GPU, far less on a CPU
@@ -116,15 +123,14 @@ def frames(setting: Setting, kind: str) -> int:
 
 def step_variants(setting: Setting, towers: Towers) -> dict[str, Variant]:
     """The published form, ours, ours with cheaper resamplers, LoRA, and the towers alone."""
-    exact = adapted(towers)
-    count = sum(p.numel() for p in exact.parameters() if p.requires_grad)
-    models: dict[str, nn.Module] = {
-        "published": published(towers, exact),
+    exact = cache(partial(adapted, towers))
+    models: Models = {
+        "published": lambda: published(towers, exact()),
         "ours": exact,
-        "ours, lowrank": adapted(towers, resampler="lowrank"),
-        "ours, interpolate": adapted(towers, resampler="interpolate"),
-        "LoRA": LoraTowers(towers, count),
-        "towers": bare(towers, shifted=True),
+        "ours, lowrank": partial(adapted, towers, resampler="lowrank"),
+        "ours, interpolate": partial(adapted, towers, resampler="interpolate"),
+        "LoRA": lambda: LoraTowers(towers, sum(p.numel() for p in exact().parameters() if p.requires_grad)),
+        "towers": partial(bare, towers, shifted=True),
     }
     if setting.compiled:  # each takes minutes to compile: only what the targets compare
         models = {name: models[name] for name in ("published", "ours", "towers")}
@@ -133,45 +139,58 @@ def step_variants(setting: Setting, towers: Towers) -> dict[str, Variant]:
 
 def pass_variants(setting: Setting, towers: Towers) -> dict[str, Variant]:
     """For inference: also with batch norm and gates merged into the projections."""
-    exact = adapted(towers)
-    models = {
-        "published": published(towers, exact),
+    exact = cache(partial(adapted, towers))
+    models: Models = {
+        "published": lambda: published(towers, exact()),
         "ours": exact,
-        "ours, merged": ax.merge_adapters(exact.eval()),
-        "ours, lowrank": adapted(towers, resampler="lowrank"),
-        "ours, interpolate": adapted(towers, resampler="interpolate"),
-        "towers": bare(towers, shifted=False),
+        "ours, merged": lambda: ax.merge_adapters(exact().eval()),
+        "ours, lowrank": partial(adapted, towers, resampler="lowrank"),
+        "ours, interpolate": partial(adapted, towers, resampler="interpolate"),
+        "towers": partial(bare, towers, shifted=False),
     }
     return model_variants(setting, towers, models, frames(setting, "forward"))
 
 
-def model_variants(setting: Setting, towers: Towers, models: Mapping[str, nn.Module], count: int) -> dict[str, Variant]:
-    """Run all models on the same ``count`` frames and sounds."""
-    inputs = {
-        "vision": torch.randn(count, *towers.frame_size, device=setting.device),
-        "audio": torch.randn(count, *towers.audio_size, device=setting.device),
+def model_variants(setting: Setting, towers: Towers, models: Models, count: int) -> dict[str, Variant]:
+    """Run all models, or the one that is asked for, on the same ``count`` frames and sounds."""
+    inputs = random_inputs(setting, towers, count)
+    return {
+        name: _variant(setting, name, build().to(setting.device), inputs)
+        for name, build in models.items()
+        if setting.only in (None, name)
     }
-    return {name: _variant(setting, name, model.to(setting.device), inputs) for name, model in models.items()}
+
+
+def random_inputs(setting: Setting, towers: Towers, count: int) -> dict[str, Tensor]:
+    """Give ``count`` frames and as many sounds."""
+    sizes = {"vision": towers.frame_size, "audio": towers.audio_size}
+    return {name: torch.randn(count, *size, device=setting.device) for name, size in sizes.items()}
+
+
+def final_tokens(out: Any) -> list[Tensor]:
+    """Of both streams."""
+    tokens = out if isinstance(out, dict) else out.tokens
+    return [tokens["vision"], tokens["audio"]]
 
 
 def _variant(setting: Setting, name: str, model: nn.Module, inputs: dict[str, Tensor]) -> Variant:
     if setting.compiled:
         model.compile()
 
-    def call() -> list[Tensor]:
-        out = model(inputs)
-        tokens = out if isinstance(out, dict) else out.tokens
-        return [tokens["vision"], tokens["audio"]]
-
-    return Variant(model, call, equal=name in ("published", "ours", "ours, merged"), whole=True)
+    equal = name in ("published", "ours", "ours, merged")
+    return Variant(model, lambda: final_tokens(model(inputs)), equal=equal, whole=True)
 
 
 @case("ave step", {"8 pairs": None}, facts=lambda _: {"frames": FRAMES}, precisions=COMPILED, step=("train",))
 def ave_step(setting: Setting, _: None) -> dict[str, Variant]:
     """Forward and backward, with as many frames as the machine can bear."""
     towers = paper_towers(setting)
-    ours = adapted(towers)
-    models = {"published": published(towers, ours), "ours": ours, "towers": bare(towers, shifted=True)}
+    ours = cache(partial(adapted, towers))
+    models: Models = {
+        "published": lambda: published(towers, ours()),
+        "ours": ours,
+        "towers": partial(bare, towers, shifted=True),
+    }
     return model_variants(setting, towers, models, frames(setting, "step"))
 
 
