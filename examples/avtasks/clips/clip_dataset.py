@@ -49,7 +49,7 @@ class ClipDataset(Dataset, ABC):
         allow_missing: bool = True,
     ) -> None:
         self.frame_size = frame_size
-        self.media, self.missing = find_media(folder, clips, self.segments)
+        self.media, self.missing = self.find(folder, clips)
         if self.missing and (not self.media or not allow_missing):
             lacking = f"{len(self.missing)} of the {what} clips have no media in {folder}"
             raise FileNotFoundError(f"{lacking}: " + "; ".join(self.missing[:5]))
@@ -66,9 +66,32 @@ class ClipDataset(Dataset, ABC):
         Returns:
             ``frames`` ``(T, 3, H, W)`` normalised for ImageNet towers, ``waveform`` ``(T, 32000)``, and the truth.
         """
-        _, frames, sound = self.media[index]
-        seen, heard = load_frames(frames, self.frame_size, self.segments), load_waveform(sound, seconds=self.segments)
-        return {"frames": seen, "waveform": heard} | self.truth(index)
+        return self.read(self.media[index]) | self.truth(index)
+
+    def find(self, folder: Path, clips: Sequence[Any]) -> tuple[list[Any], list[str]]:
+        """Look up the media of some clips; a task whose layout is another has its own way.
+
+        Args:
+            folder: The dataset's folder.
+            clips: Annotations.
+
+        Returns:
+            The media of each clip, with the annotation as ``clip`` and the file of its ``sound``; and one line for each
+            clip that was left out.
+        """
+        return find_media(folder, clips, self.segments)
+
+    def read(self, media: Any) -> dict[str, Tensor]:
+        """Read the media of one clip.
+
+        Args:
+            media: Of :meth:`find`.
+
+        Returns:
+            ``frames`` ``(T, 3, H, W)`` and ``waveform`` ``(T, 32000)``.
+        """
+        frames = load_frames(media.frames, self.frame_size, self.segments)
+        return {"frames": frames, "waveform": load_waveform(media.sound, seconds=self.segments)}
 
     @abstractmethod
     def truth(self, index: int) -> dict[str, Tensor]:

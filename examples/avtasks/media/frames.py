@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -75,7 +76,33 @@ def load_frames(source: Path, size: tuple[int, int], segments: int = 10) -> Tens
         >>> load_frames(folder, (4, 4)).shape
         torch.Size([10, 3, 4, 4])
     """
-    pictures = _read_video(source, segments) if source.is_file() else _read_folder(source, segments)
+    return _normalised(_read_video(source, segments) if source.is_file() else _read_folder(source, segments), size)
+
+
+def load_pictures(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
+    """Read picture files, normalised as ImageNet towers expect.
+
+    Args:
+        paths: The files.
+        size: Height and width to resize to (bicubic, the whole picture).
+
+    Returns:
+        ``(T, 3, H, W)`` float.
+
+    Raises:
+        ValueError: A picture cannot be decoded; the message names the file.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "a.png"
+        >>> Image.new("RGB", (8, 6)).save(file)
+        >>> load_pictures([file, file], (4, 4)).shape
+        torch.Size([2, 3, 4, 4])
+    """
+    return _normalised([_read_picture(path) for path in paths], size)
+
+
+def _normalised(pictures: Sequence[np.ndarray], size: tuple[int, int]) -> Tensor:
     frames = torch.stack([_resize(picture, size) for picture in pictures])
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (frames - mean) / std
