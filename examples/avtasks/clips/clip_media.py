@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 
 from avtasks.media import VIDEO_SUFFIXES, check_frames, check_waveform
 
+PICTURES = ("frames", "frame")  # what the datasets call the folder of their frames
+SOUNDS = ("wave", "audio_wave")  # what the datasets call the folder of their .npy files
+
 
 class ClipMedia(NamedTuple):
     """Where the media of one annotated clip lie.
@@ -28,8 +31,8 @@ class ClipMedia(NamedTuple):
 def find_media(folder: Path, clips: Sequence[Any], segments: int = 10) -> tuple[list[ClipMedia], list[str]]:
     """Look up the media of some clips, and check every file that is there.
 
-    A clip has pictures in ``frames/ID/`` or ``ID.mp4``, and sound in ``wave/ID.npy``, ``ID.wav`` or the
-    video; plain files may lie in the folder itself or in ``AVE/`` below it.
+    A clip has pictures in ``frames/ID/``, ``frame/ID/`` or ``ID.mp4``, and sound in ``wave/ID.npy`` or ``audio_wave/ID.npy``,
+    ``ID.wav`` or the video; plain files may lie in the folder itself or in ``AVE/`` below it.
 
     Args:
         folder: The dataset's folder.
@@ -69,9 +72,9 @@ def find_media(folder: Path, clips: Sequence[Any], segments: int = 10) -> tuple[
 
 def _check_layout(folder: Path) -> None:
     plain = [path for path in _plain(folder, "*") if path.suffix in VIDEO_SUFFIXES]
-    if not plain and not (folder / "frames").is_dir():
+    if not plain and not any((folder / name).is_dir() for name in PICTURES):
         raise FileNotFoundError(f"{folder}: no frames/ folder and no plain ID.mp4 file")
-    if not plain and not (folder / "wave").is_dir() and not _plain(folder, "*.wav"):
+    if not plain and not any((folder / name).is_dir() for name in SOUNDS) and not _plain(folder, "*.wav"):
         raise FileNotFoundError(f"{folder}: no wave/ folder and no plain ID.wav file")
 
 
@@ -80,13 +83,14 @@ def _plain(folder: Path, pattern: str) -> list[Path]:
 
 
 def _frames_of(folder: Path, video_id: str) -> Path | None:
-    pictures = folder / "frames" / video_id
-    return pictures if pictures.is_dir() else _first(folder, video_id, VIDEO_SUFFIXES)
+    pictures = next((path for name in PICTURES if (path := folder / name / video_id).is_dir()), None)
+    return pictures or _first(folder, video_id, VIDEO_SUFFIXES)
 
 
 def _sound_of(folder: Path, video_id: str) -> Path | None:
-    samples = folder / "wave" / f"{video_id}.npy"
-    return samples if samples.is_file() else _first(folder, video_id, (".wav", ".flac", *VIDEO_SUFFIXES))
+    samples = [folder / name / f"{video_id}.npy" for name in SOUNDS]
+    found = next((path for path in samples if path.is_file()), None)
+    return found or _first(folder, video_id, (".wav", ".flac", *VIDEO_SUFFIXES))
 
 
 def _first(folder: Path, video_id: str, suffixes: tuple[str, ...]) -> Path | None:

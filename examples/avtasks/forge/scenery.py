@@ -26,25 +26,28 @@ def paint(
     contrast: float,
     inverted: bool,
     noise: float,
+    cells: NDArray[np.int64] | None = None,
 ) -> NDArray[np.uint8]:
     """Paint the frames of one clip, ``(10, size, size, 3)``.
 
     Args:
-        seen: Classes in view, ``(10, objects)``.
+        seen: Classes in view, ``(10, objects)``; negative where a place stays empty.
         views: Views of every class, RGBA in 0..1.
         rng: Source of places, views, background and noise.
         size: Height and width of the frames.
         contrast: 1 keeps the colours, smaller pulls them towards grey.
         inverted: Whether the colours are turned into their opposites.
         noise: Standard deviation of the pixel noise.
+        cells: Where each object stands in all frames, row by row of the board; by default anew in every frame.
     """
     coarse = rng.uniform(0, 1, 3) + rng.uniform(-0.15, 0.15, (4, 4, 3))
     backdrop = Image.fromarray((np.clip(coarse, 0, 1) * 255).astype(np.uint8)).resize((size, size), Image.BILINEAR)
     frames = np.repeat(np.asarray(backdrop, np.float32)[None] / 255, len(seen), axis=0)
     for frame, classes in zip(frames, seen, strict=True):
-        cells = rng.permutation(GRID * GRID)
-        for cell, label in zip(cells, classes, strict=False):
-            _paste(frame, views[label][rng.integers(len(views[label]))], cell, rng)
+        places = rng.permutation(GRID * GRID) if cells is None else cells
+        for cell, label in zip(places, classes, strict=False):
+            if label >= 0:
+                _paste(frame, views[label][rng.integers(len(views[label]))], cell, rng)
     if inverted:
         frames = 1 - frames
     frames = 0.5 + contrast * (frames - 0.5)

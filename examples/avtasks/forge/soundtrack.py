@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,16 +27,18 @@ def mix(
     spread: float,
     noise: float,
     telephone: bool,
+    levels: Mapping[int, float] | None = None,
 ) -> NDArray[np.float32]:
     """Mix the sound of one clip, ``(10 * 32000,)``.
 
     Args:
-        heard: Classes that sound in each second, ``(10, sounds)``.
+        heard: Classes that sound in each second, ``(10, sounds)``; negative where nothing does.
         takes: Recordings of every class, ``(takes, samples)`` each.
         rng: Source of takes, cuts, levels and hiss.
         spread: Each sound's level is drawn from ``-spread`` to ``spread`` dB.
         noise: Level of the white hiss in dB against a sound at 0 dB.
         telephone: Whether only 300 to 3400 Hz pass.
+        levels: Of classes whose level is not drawn but given, in dB.
     """
     wave = rng.standard_normal(len(heard) * SAMPLE_RATE, dtype=np.float32)
     wave *= np.float32(LEVEL * 10 ** (noise / 20))
@@ -42,9 +46,8 @@ def mix(
         bank = takes[label]
         length = (end - start) * SAMPLE_RATE
         cut = int(rng.integers(0, bank.shape[1] - length + 1))
-        sound = bank[rng.integers(len(bank)), cut : cut + length] * np.float32(
-            LEVEL * 10 ** (rng.uniform(-spread, spread) / 20)
-        )
+        level = levels[label] if levels and label in levels else rng.uniform(-spread, spread)
+        sound = bank[rng.integers(len(bank)), cut : cut + length] * np.float32(LEVEL * 10 ** (level / 20))
         ramp = np.linspace(0, 1, FADE, dtype=np.float32)
         sound[:FADE] *= ramp
         sound[-FADE:] *= ramp[::-1]
@@ -57,7 +60,7 @@ def mix(
 def _runs(heard: NDArray[np.int64]) -> list[tuple[int, int, int]]:
     """Class, first second and end of every unbroken stretch of a class."""
     runs = []
-    for label in np.unique(heard):
+    for label in np.unique(heard[heard >= 0]):
         on = np.concatenate([[0], (heard == label).any(axis=1), [0]]).astype(int)
         edges = np.flatnonzero(np.diff(on))
         runs += [(int(label), int(start), int(end)) for start, end in zip(edges[::2], edges[1::2], strict=True)]

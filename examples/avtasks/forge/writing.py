@@ -58,15 +58,18 @@ def check_forge(
         raise ValueError(f"object_sizes must rise within 1 to {frame_size} pixels, got {object_sizes}")
 
 
-def write_media(folder: Path, name: str, frames: np.ndarray, wave: np.ndarray, *, pictures: str = "frames") -> None:
+def write_media(
+    folder: Path, name: str, frames: np.ndarray, wave: np.ndarray, *, pictures: str = "frames", sounds: str = "wave"
+) -> None:
     """Write the frames and the sound of one clip.
 
     Args:
         folder: The dataset's folder.
         name: Name of the clip.
         frames: Bytes ``(T, H, W, 3)``, written as ``PICTURES/NAME/00000001.jpg`` and so on.
-        wave: Samples, written as half floats to ``wave/NAME.npy``.
+        wave: Samples, written as half floats to ``SOUNDS/NAME.npy``.
         pictures: Folder of all frames.
+        sounds: Folder of all sounds.
 
     Example:
         >>> import tempfile
@@ -79,8 +82,8 @@ def write_media(folder: Path, name: str, frames: np.ndarray, wave: np.ndarray, *
     place.mkdir(parents=True)
     for number, frame in enumerate(frames, start=1):
         Image.fromarray(frame).save(place / f"{number:08d}.jpg", quality=95)
-    (folder / "wave").mkdir(exist_ok=True)
-    np.save(folder / "wave" / f"{name}.npy", wave.astype(np.float16))
+    (folder / sounds).mkdir(exist_ok=True)
+    np.save(folder / sounds / f"{name}.npy", wave.astype(np.float16))
 
 
 def write_record(
