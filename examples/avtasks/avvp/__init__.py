@@ -6,6 +6,7 @@ from .annotations import read_events as read_events
 from .annotations import segment_labels as segment_labels
 from .annotations import weak_labels as weak_labels
 from .convert import convert_head as convert_head
+from .dataset import LLPDataset as LLPDataset
 from .grouping import Grouping as Grouping
 from .metrics import event_scores as event_scores
 from .metrics import parsing_predictions as parsing_predictions

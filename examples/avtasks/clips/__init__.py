@@ -10,3 +10,4 @@ from .prepared import decode as decode
 from .prepared import entered as entered
 from .prepared import featured as featured
 from .progress import progress as progress
+from .read_categories import read_categories as read_categories

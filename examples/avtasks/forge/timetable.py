@@ -88,7 +88,7 @@ def draw_timetable(
     for table, (enters, leaves) in zip(tables, spans, strict=True):
         table[enters:leaves, 0] = event
     _fill(rng, tables, classes, event)
-    extras = _extras(rng, classes + np.arange(others), clutter, murmur)
+    extras = draw_extras(rng, classes + np.arange(others), clutter, murmur)
     tables = [np.concatenate([table, extra], axis=1) for table, extra in zip(tables, extras, strict=True)]
     shuffled = [rng.permuted(table, axis=1) for table in tables]
     return Timetable(event, start, end, *shuffled)
@@ -119,8 +119,22 @@ def _fill(rng: np.random.Generator, tables: list[NDArray[np.int64]], classes: in
             column[run] = rng.choice(np.setdiff1d(np.arange(classes), used))
 
 
-def _extras(rng: np.random.Generator, others: NDArray[np.int64], seen: int, heard: int) -> list[NDArray[np.int64]]:
-    """Draw things that are no event class for each half of a clip, none both seen and heard: ``(10, count)`` each."""
+def draw_extras(rng: np.random.Generator, others: NDArray[np.int64], seen: int, heard: int) -> list[NDArray[np.int64]]:
+    """Draw things that are no event class for each half of a clip, none both seen and heard.
+
+    Args:
+        rng: Source of the draw.
+        others: The things to draw from.
+        seen: How many are in view at a time.
+        heard: How many are heard at a time.
+
+    Returns:
+        ``(10, seen)`` and ``(10, heard)``.
+
+    Example:
+        >>> [extra.shape for extra in draw_extras(np.random.default_rng(0), np.arange(8), 2, 1)]
+        [(10, 2), (10, 1)]
+    """
     halves = np.stack([rng.permutation(others)[: seen + heard] for _ in range(2)])
     drawn = np.repeat(halves, SECONDS // 2, axis=0)
     return [drawn[:, :seen], drawn[:, seen:]]
