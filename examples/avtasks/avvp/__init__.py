@@ -16,7 +16,13 @@ from .mgn_head import MGNHead as MGNHead
 from .mixup import mix_seconds as mix_seconds
 from .mlp import Mlp as Mlp
 from .output import AVVPOutput as AVVPOutput
+from .settings import PRESETS as PRESETS
+from .settings import ForgeSettings as ForgeSettings
+from .settings import HeadSettings as HeadSettings
+from .settings import Settings as Settings
 from .splits import Truth as Truth
 from .splits import read_split as read_split
 from .splits import read_truth as read_truth
+from .task import build_task as build_task
+from .task import parsing_loss as parsing_loss
 from .transformer_block import TransformerBlock as TransformerBlock

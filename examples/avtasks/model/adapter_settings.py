@@ -20,8 +20,11 @@ class AdapterSettings:
         latent_init: Start of the latent tokens.
         latent_scale: Factor on the latent attention's logits; 0 stands for one over the root of the width.
         unimodal_activation: Activation of the unimodal experts.
+        token_mixing: How tokens of a frame look at each other before a unimodal expert: "scatter" as published for
+            video parsing.
         resampler: How the other stream's tokens are brought to the own ones: "dense" as published, or cheaper.
         router_hidden: Hidden widths of the routers.
+        balance: The load-balance loss, for the tasks that train with it: "kl", or the published one.
         pairing: Which blocks meet: stage by stage, the last of each group; or spread evenly over both towers.
         skip_every: Leave out every n-th stage; 0 leaves out none.
         stages: Only these stages, from 0; empty means all.
@@ -44,8 +47,10 @@ class AdapterSettings:
     latent_init: Literal["uniform", "normal", "zeros"] = "uniform"
     latent_scale: float = 0.0
     unimodal_activation: Literal["relu", "gelu", "none"] = "relu"
+    token_mixing: Literal["none", "gather", "scatter"] = "none"
     resampler: Literal["dense", "lowrank", "interpolate", "identity"] = "dense"
     router_hidden: tuple[int, ...] = (16,)
+    balance: Literal["kl", "upstream"] = "kl"
     pairing: Literal["last_of_group", "even"] = "last_of_group"
     skip_every: int = 0
     stages: tuple[int, ...] = (2,)
