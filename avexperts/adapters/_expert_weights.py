@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 from typing_extensions import TypeIs
 
 from avexperts import ops
 from avexperts.adapters._grouped_linear import GroupedLinear
+from avexperts.adapters._latent_exchange import LatentExchange
 
 if TYPE_CHECKING:
     from avexperts.adapters._bottleneck_adapter import BottleneckAdapter
@@ -32,18 +33,48 @@ def is_plain(module: object, kind: type[Module]) -> TypeIs[Module]:
     return not any(hooks)
 
 
-def bottleneck_weights(adapter: BottleneckAdapter) -> ops.Expert | None:
-    """Collect the weights of a bottleneck, without what mixes its tokens first.
+def bottleneck_weights(adapter: BottleneckAdapter, x: Tensor) -> ops.Expert | None:
+    """Collect the weights of a bottleneck, without the attention or mixing of its tokens.
+
+    Args:
+        adapter: The bottleneck.
+        x: The tokens, ``(B, N, D)``, for own latent tokens to read.
 
     Returns:
         The weights, or None where a part of the adapter has to be called: it has hooks, or is wrapped, sharded, merged
         or an unusual batch norm.
 
     Example:
+        >>> import torch
         >>> from avexperts.adapters import BottleneckAdapter
-        >>> bottleneck_weights(BottleneckAdapter(16)).down.shape
+        >>> bottleneck_weights(BottleneckAdapter(16), torch.ones(1, 2, 16)).down.shape
         torch.Size([2, 8])
     """
+    weights = _weights(adapter)
+    if weights is None or adapter.exchange is None:
+        return weights
+    if not is_plain(adapter.exchange, LatentExchange):
+        return None
+    return with_latents(weights, adapter.exchange, adapter.exchange.read(x))
+
+
+def with_latents(weights: ops.Expert, exchange: LatentExchange, read: Tensor) -> ops.Expert:
+    """Put what latent tokens have read before a bottleneck.
+
+    Example:
+        >>> import torch
+        >>> from avexperts.adapters import BottleneckAdapter
+        >>> x = torch.ones(1, 2, 16)
+        >>> weights = bottleneck_weights(BottleneckAdapter(16), x)
+        >>> with_latents(weights, LatentExchange(16), torch.ones(1, 4, 16)).scale
+        1.0
+    """
+    return weights._replace(read=read, latent_gate=exchange.gate, scale=exchange.scale)
+
+
+def _weights(adapter: BottleneckAdapter) -> ops.Expert | None:
+    if adapter.gate_first and adapter.gate is not None:
+        return None
     down, up = adapter.down, adapter.up
     if not (is_plain(down, GroupedLinear) and is_plain(up, GroupedLinear)):
         return None

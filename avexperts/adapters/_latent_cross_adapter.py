@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from avexperts import ops
 from avexperts.adapters._bottleneck_adapter import BottleneckAdapter
-from avexperts.adapters._expert_weights import bottleneck_weights, count_batch, is_plain
+from avexperts.adapters._expert_weights import bottleneck_weights, count_batch, is_plain, with_latents
 from avexperts.adapters._latent_exchange import LatentExchange
 from avexperts.adapters._token_resampler import TokenResampler
 
@@ -97,19 +97,20 @@ def cross_weights(adapter: LatentCrossAdapter, read: Tensor) -> ops.Expert | Non
         >>> cross_weights(LatentCrossAdapter(16), torch.ones(2, 32, 16)).read.shape
         torch.Size([2, 32, 16])
     """
-    weights = unmixed_weights(adapter.bottleneck)
-    if weights is None or not is_plain(adapter.exchange, LatentExchange):
+    if adapter.bottleneck.exchange is not None or not is_plain(adapter.exchange, LatentExchange):
         return None
-    return weights._replace(read=read, latent_gate=adapter.exchange.gate, scale=adapter.exchange.scale)
+    weights = unmixed_weights(adapter.bottleneck, read)
+    return None if weights is None else with_latents(weights, adapter.exchange, read)
 
 
-def unmixed_weights(adapter: nn.Module) -> ops.Expert | None:
+def unmixed_weights(adapter: nn.Module, x: Tensor) -> ops.Expert | None:
     """Collect the weights of a bottleneck that need not be called: no class of its own, no hooks, no token mixing.
 
     Example:
-        >>> unmixed_weights(BottleneckAdapter(16, token_mixing="gather")) is None
+        >>> import torch
+        >>> unmixed_weights(BottleneckAdapter(16, token_mixing="gather"), torch.ones(1, 2, 16)) is None
         True
     """
     if not is_plain(adapter, BottleneckAdapter) or adapter.token_mixing or adapter.attend_over:
         return None
-    return bottleneck_weights(adapter)
+    return bottleneck_weights(adapter, x)

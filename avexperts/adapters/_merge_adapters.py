@@ -77,7 +77,7 @@ def _merge(adapter: BottleneckAdapter) -> None:
     first = _with_batch_norm(down, adapter.down_norm)
     second = _with_batch_norm(up, adapter.up_norm)
     gate = None if adapter.gate is None else _exact(adapter.gate)
-    if gate is not None and adapter.post_norm is not None:
+    if gate is not None and adapter.post_norm is not None and not adapter.gate_first:
         norm = adapter.post_norm
         _set(norm, _scaled((_exact(norm.weight), _exact(norm.bias)), gate))
     elif gate is not None:

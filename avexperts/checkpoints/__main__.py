@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -63,6 +64,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--parts", type=int, nargs="+", choices=(0, 1), help="for --to papers: the coupled parts of each block, from 0"
     )
+    command.add_argument("--blocks", help="for --from avmoe --to papers: adapter_blocks or moe_adapter_blocks")
+    command.add_argument(
+        "--unapplied", nargs="+", help="for --from dg_sct: parts that the program builds and leaves out"
+    )
     command.add_argument("--force", action="store_true", help="replace DST if it is there")
     return parser
 
@@ -74,16 +79,23 @@ def _convert(options: argparse.Namespace) -> str:
         raise CheckpointError(f"--from {options.system} goes --to {' or '.join(targets)}, not {to}")
     _check_target(options.target, to, options.force)
     state = read_state_file(options.source)
-    parts = {} if options.parts is None else {"parts": options.parts}
-    if parts and targets[0] != "avexperts":
-        raise CheckpointError(f"--parts is about adapters, and {options.system} is a tower")
     try:
-        translated = translate(state, to=to, **parts)
+        translated = translate(state, to=to, **_special(options, translate))
     except ValueError as error:
         raise CheckpointError(f"{options.source}: {error}") from error
     write_state_file(options.target, translated)
     numbers = sum(tensor.numel() for tensor in translated.values())
     return f"{options.target}: {len(translated)} tensors, {numbers:,} numbers, from {options.system} to {to}"
+
+
+def _special(options: argparse.Namespace, translate: Callable[..., object]) -> dict[str, Any]:
+    """The options that only some systems have."""
+    given = {name: getattr(options, name) for name in ("parts", "blocks", "unapplied")}
+    given = {name: value for name, value in given.items() if value is not None}
+    unknown = [f"--{name}" for name in given if name not in inspect.signature(translate).parameters]
+    if unknown:
+        raise CheckpointError(f"--from {options.system} has no {' and no '.join(unknown)}")
+    return given
 
 
 def _check_target(path: Path, to: str, force: bool) -> None:

@@ -34,7 +34,13 @@ _PROJECTIONS = {
     **_parts("bn2", "up_norm", _NORM),
     **_parts("ln_post", "post_norm"),
 }
-UNIMODAL = _PROJECTIONS | {"gate_av": "mixing_gate"} | _parts("self_attention", "self_attention", _ATTENTION)
+UNIMODAL = {
+    **_PROJECTIONS,
+    **_parts("self_attention", "self_attention", _ATTENTION),
+    "gate_av": "mixing_gate",
+    "my_tokens": "exchange.latents",
+    "gate_self": "exchange.gate",
+}
 CROSS = _inside(_PROJECTIONS, "", "bottleneck.") | {"gate_av": "exchange.gate", "my_tokens": "exchange.latents"}
 _RESAMPLER = _parts("conv_adapter", "token_mix") | _parts("fc", "channel_mix")
 DUAL_GUIDED = {
@@ -75,11 +81,13 @@ def _mixture(found: set[str]) -> Names:
         names |= _inside(UNIMODAL, f"singlemodal_experts.{index}.", f"unimodal_experts.{index}.")
     if found & (names.keys() | set(names.values())):
         return names
+    if found & {"gate_self", "down.weight"}:  # latent tokens of its own do not make an expert cross-modal
+        return UNIMODAL
     return CROSS if "my_tokens" in found or found & set(CROSS.values()) else UNIMODAL
 
 
 def _mixture_blocks(found: set[str]) -> str:
-    # Only the parsing program mixes tokens in its unimodal experts, and only the other one has this word.
+    # Only the parsing program mixes tokens in its unimodal experts, and only the others have this word.
     mixes = any(_EXPERT.match(name) and name.endswith(".mixing_gate") for name in found)
     return "adapter_blocks" if mixes else "moe_adapter_blocks"
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from avexperts.checkpoints._adapter_names import AVMOE, DG_SCT, LAVISH
-from avexperts.checkpoints._convert_adapters import Format, convert_adapters
+from avexperts.checkpoints._convert_adapters import Blocks, Format, convert_adapters
 
 
 def avmoe(
@@ -14,8 +14,9 @@ def avmoe(
     to: Format = "avexperts",
     like: nn.Module | None = None,
     parts: Sequence[int] = (0, 1),
+    blocks: Blocks | None = None,
 ) -> dict[str, Tensor]:
-    """Translate AVMoE's names (event localisation and parsing programs) to ours, or ours to theirs.
+    """Translate AVMoE's names to ours, or ours to theirs: those of all its programs, from localisation to segmentation.
 
     The papers' 1x1 convolutions are linear maps here, so their weights change shape too. Prefixes that
     ``DataParallel`` leaves are passed over, and so are the towers and heads of a whole checkpoint. Both ways and back
@@ -28,11 +29,13 @@ def avmoe(
             of a :class:`CouplingSet`, also as :func:`save_adapters` stored it, or of an :class:`AdapterMoE`,
             :class:`LatentCrossAdapter` or :class:`BottleneckAdapter`.
         to: ``"avexperts"`` or ``"papers"``. Options such as ``unimodal_activation=None`` leave no trace in a state:
-            for the papers' program to compute the same they must be the papers'. A whole state is given the names of
-            the parsing program if its unimodal experts mix tokens, else those of event localisation.
+            for the papers' program to compute the same they must be the papers'.
         like: A module that our side of the translation must fit: a :class:`LockStep`, whose active adapter counts, or
             any of the above. Only its names and shapes are used.
         parts: For ``to="papers"``, which parts of each block are coupled, as built with :func:`methods.avmoe`.
+        blocks: For ``to="papers"``, what the program calls its lists of adapters: ``"adapter_blocks"`` in parsing and
+            question answering, ``"moe_adapter_blocks"`` in event localisation and segmentation. By default the first
+            if the unimodal experts mix tokens as in parsing, else the second.
 
     Returns:
         A new dictionary of the same tensors, for ``model.adapters["default"].load_state_dict(...)`` or a single
@@ -41,7 +44,7 @@ def avmoe(
     Raises:
         CheckpointError: Keys are unknown, missing (adapters of one stream do not hold the same, or ``like`` has
             more) or misshapen; all are named, those of ``like`` by the papers' name and ours.
-        ValueError: ``to`` or ``parts`` is none of what is listed.
+        ValueError: ``to``, ``parts`` or ``blocks`` is none of what is listed.
 
     Example:
         >>> import torch
@@ -51,7 +54,7 @@ def avmoe(
         >>> {name: tuple(tensor.shape) for name, tensor in avmoe(ours, to="papers").items()}
         {'conv_adapter.weight': (4, 6, 1, 1)}
     """
-    return convert_adapters(AVMOE, state, to, like, parts)
+    return convert_adapters(AVMOE, state, to, like, parts, blocks=blocks)
 
 
 def lavish(
@@ -77,15 +80,18 @@ def dg_sct(
     to: Format = "avexperts",
     like: nn.Module | None = None,
     parts: Sequence[int] = (0, 1),
+    unapplied: Sequence[str] = (),
 ) -> dict[str, Tensor]:
     """Translate DG-SCT's names to ours, or ours to theirs: a whole checkpoint, or one adapter; see :func:`avmoe`.
 
     Its adapters hold parameters that no forward pass uses, such as ``gate_tk``. They are dropped, so a state that
-    went both ways lacks them.
+    went both ways lacks them. Its segmentation programs hold more of the kind, which only the reader can name, since in
+    the others they count: ``unapplied=["conv_adapter", "ln_before"]`` for single-source segmentation,
+    ``unapplied=["ln_before"]`` for multi-source.
 
     Example:
         >>> import torch
         >>> list(dg_sct({"fc_affine_audio_1.bias": torch.ones(3), "gate_tk": torch.ones(1)}))
         ['channel_guide.bias']
     """
-    return convert_adapters(DG_SCT, state, to, like, parts)
+    return convert_adapters(DG_SCT, state, to, like, parts, unapplied=unapplied)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Literal, NamedTuple, TypeAlias
 
 from torch import Tensor, nn
@@ -13,10 +13,13 @@ from avexperts.checkpoints._state_dict import bare_state, complain
 from avexperts.streams import LockStep
 
 Format: TypeAlias = Literal["avexperts", "papers"]
+Blocks: TypeAlias = Literal["adapter_blocks", "moe_adapter_blocks"]
 
 _TOWERS_AND_HEADS = re.compile(
     r"(swin|htsat|temporal_attn|CMBS|mlp_class|v_fc|a_fc|fc_[av]|fc_st|fc_fusion|(audio|visual)_(token|cug)|av_mcg"
-    r"|fc_prob(_[av])?|fc_cls)(\..+)?"
+    r"|fc_prob(_[av])?|fc_cls"
+    r"|fc_a[12](_pure)?|fc_gl|fc[1-4]|fc_ans|linear[12][12]|norm[123]|attn_[av]|question_encoder"
+    r"|encoder_backbone|x[1-4]_linear_?|audio_linear|conv[1-4]|tpavi_b[1-4]|path[1-4]|output_conv)(\..+)?"
 )
 
 
@@ -36,24 +39,35 @@ class _Naming(NamedTuple):
 
 
 def convert_adapters(
-    system: AdapterNames, state: Mapping[str, Tensor], to: Format, like: nn.Module | None, parts: Sequence[int]
+    system: AdapterNames,
+    state: Mapping[str, Tensor],
+    to: Format,
+    like: nn.Module | None,
+    parts: Sequence[int],
+    *,
+    blocks: Blocks | None = None,
+    unapplied: Sequence[str] = (),
 ) -> dict[str, Tensor]:
     """Rename one adapter's state, or those of a whole checkpoint; see :func:`convert.avmoe`."""
     if to not in ("avexperts", "papers"):
         raise ValueError(f"to is 'avexperts' or 'papers', got {to!r}")
     if tuple(parts) not in ((0,), (1,), (0, 1)):
         raise ValueError(f"parts is (0,), (1,) or (0, 1), got {tuple(parts)}")
+    if blocks not in (None, "adapter_blocks", "moe_adapter_blocks"):
+        raise ValueError(f"blocks is None, 'adapter_blocks' or 'moe_adapter_blocks', got {blocks!r}")
     wanted = None if like is None else _state_of(like)
     if to == "avexperts":
-        return _read(system, bare_state(state), wanted)
+        return _read(system, bare_state(state), wanted, {*UNUSED, *unapplied})
     stored = bare_state(state, "adapter.")  # as save_adapters prefixes them, beside heads
-    return _write(system, {key: stored[key] for key in stored if not key.startswith("heads.")}, wanted, parts)
+    return _write(system, {key: stored[key] for key in stored if not key.startswith("heads.")}, wanted, parts, blocks)
 
 
-def _read(system: AdapterNames, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+def _read(
+    system: AdapterNames, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor] | None, left_out: Set[str]
+) -> dict[str, Tensor]:
     located = locate_theirs(state)
     whole = any(place is not None for place, _ in located.values())
-    located = {key: where for key, where in located.items() if not _is_left_out(whole, *where)}
+    located = {key: where for key, where in located.items() if not _is_left_out(left_out, whole, *where)}
     parts = sorted({place.part for place, _ in located.values() if place is not None}) or [0, 1]
     blocks = blocks_of(state)
     naming = _naming(system, located, wanted, blocks, parts)
@@ -64,10 +78,14 @@ def _read(system: AdapterNames, state: Mapping[str, Tensor], wanted: Mapping[str
 
 
 def _write(
-    system: AdapterNames, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor] | None, parts: Sequence[int]
+    system: AdapterNames,
+    state: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor] | None,
+    parts: Sequence[int],
+    called: Blocks | None,
 ) -> dict[str, Tensor]:
     located = locate_ours(state, parts)
-    blocks = system.blocks({inner for _, inner in located.values()})
+    blocks = called or system.blocks({inner for _, inner in located.values()})
     naming = _naming(system, located, wanted, blocks, parts)
     missing = [place.ours(parts) + inner for place, inner in uneven(located, parts)]
     theirs = _rename(state, located, naming.to_theirs, lambda place: place.theirs(blocks), missing)
@@ -75,8 +93,8 @@ def _write(
     return theirs
 
 
-def _is_left_out(whole: bool, place: Place | None, inner: str) -> bool:
-    if inner.split(".")[0] in UNUSED:
+def _is_left_out(left_out: Set[str], whole: bool, place: Place | None, inner: str) -> bool:
+    if inner.split(".")[0] in left_out:
         return True
     return whole and place is None and _TOWERS_AND_HEADS.fullmatch(inner) is not None
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ class MoEOutput(NamedTuple):
     Attributes:
         y: The residual to add to the backbone, ``(B, N, D)``.
         probs: Routing probabilities, ``(B, E)``; cross-modal experts first.
-        aux_loss: ``KL(uniform || mean routing)`` over the experts in use, a scalar.
+        aux_loss: :func:`load_balance` of the routing over the experts in use, a scalar.
     """
 
     y: Tensor
@@ -45,9 +45,10 @@ class AdapterMoE(nn.Module):
             split evenly among them, in order.
         unimodal_experts: Modules ``(B, N, D) -> (B, N, D)``, usually :class:`BottleneckAdapter`.
         router: A :class:`SoftRouter` with as many experts.
+        balance: What ``aux_loss`` is: the mode of :func:`load_balance`.
 
     Raises:
-        ValueError: No expert, or numbers that do not fit.
+        ValueError: No expert, numbers that do not fit, or the mode is unknown.
 
     Example:
         >>> import torch
@@ -69,8 +70,13 @@ class AdapterMoE(nn.Module):
         cross_experts: Sequence[LatentCrossAdapter],
         unimodal_experts: Sequence[nn.Module],
         router: SoftRouter,
+        *,
+        balance: Literal["kl", "upstream"] = "kl",
     ) -> None:
         super().__init__()
+        if balance not in ("kl", "upstream"):
+            raise ValueError(f"balance is 'kl' or 'upstream', got {balance!r}")
+        self.balance = balance
         self.resamplers = nn.ModuleList([resampler] if isinstance(resampler, nn.Module) else resampler)
         self.cross_experts = nn.ModuleList(cross_experts)
         self.unimodal_experts = nn.ModuleList(unimodal_experts)
@@ -116,7 +122,7 @@ class AdapterMoE(nn.Module):
         probs = self.router(*means, expert_mask=expert_mask)
         y = self._mix(x, reads, probs)
         used = [index for index, here in enumerate(present) if here]
-        return MoEOutput(y, probs, load_balance(probs[:, used]))
+        return MoEOutput(y, probs, load_balance(probs[:, used], self.balance))
 
     def _read(self, source: int, other: Tensor | None) -> tuple[list[Tensor | None], Tensor | None]:
         resampler = cast(TokenResampler, self.resamplers[source])
@@ -144,7 +150,7 @@ class AdapterMoE(nn.Module):
 
 
 def _mix_experts(x: Tensor, probs: Tensor, experts: Sequence[tuple[nn.Module, Tensor | None]]) -> Tensor:
-    weights = [_weights(expert, read) for expert, read in experts]
+    weights = [_weights(expert, read, x) for expert, read in experts]
     known = [weight for weight in weights if weight is not None]
     if len(known) == len(experts):
         y = ops.mix_experts(x, probs, known)
@@ -156,7 +162,7 @@ def _mix_experts(x: Tensor, probs: Tensor, experts: Sequence[tuple[nn.Module, Te
     return y
 
 
-def _weights(expert: nn.Module, read: Tensor | None) -> ops.Expert | None:
+def _weights(expert: nn.Module, read: Tensor | None, x: Tensor) -> ops.Expert | None:
     if read is not None:
         return cross_weights(expert, read) if is_plain(expert, LatentCrossAdapter) else None
-    return unmixed_weights(expert)
+    return unmixed_weights(expert, x)

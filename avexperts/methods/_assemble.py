@@ -7,7 +7,7 @@ from torch import nn
 
 from avexperts.streams import LockStep, ResidualCoupling, SiteInfo, Stream, open_backbone, pair_sites
 
-BuildExpert: TypeAlias = Callable[[SiteInfo, list[SiteInfo]], nn.Module]
+BuildExpert: TypeAlias = Callable[[str, SiteInfo, list[SiteInfo]], nn.Module]
 
 
 def assemble(
@@ -22,7 +22,7 @@ def assemble(
     parts: Sequence[int] | None,
     **lockstep: Any,
 ) -> LockStep:
-    """Open the backbones and put one expert per stream at every paired site: ``build(own, others) -> expert``."""
+    """Open the backbones and put one expert per stream at every paired site: ``build(stream, own, others)``."""
     streams: dict[str, Stream] = {}
     for name, backbone in backbones.items():
         if isinstance(backbone, Stream):
@@ -36,6 +36,8 @@ def assemble(
     couplings = []
     for pair in pair_sites(sites, pairing, skip_every=skip_every, stages=stages, parts=parts):
         at = {name: rows[name, site] for name, site in pair.items()}
-        experts = {name: build(own, [row for other, row in at.items() if other != name]) for name, own in at.items()}
+        experts = {
+            name: build(name, own, [row for other, row in at.items() if other != name]) for name, own in at.items()
+        }
         couplings.append((pair, ResidualCoupling(experts)))
     return LockStep(streams, couplings, **lockstep)

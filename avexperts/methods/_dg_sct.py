@@ -74,7 +74,7 @@ def dg_sct(
         4
     """
 
-    def build(own: SiteInfo, others: list[SiteInfo]) -> DualGuidedAdapter:
+    def build(stream: str, own: SiteInfo, others: list[SiteInfo]) -> DualGuidedAdapter:
         (other,) = others
         return DualGuidedAdapter(
             own.dim,

@@ -73,7 +73,7 @@ def lavish(
         4
     """
 
-    def build(own: SiteInfo, others: list[SiteInfo]) -> LatentCrossAdapter:
+    def build(stream: str, own: SiteInfo, others: list[SiteInfo]) -> LatentCrossAdapter:
         (other,) = others
         bridge = TokenResampler(other.tokens, own.tokens, other.dim, own.dim, kind="identity")
         return LatentCrossAdapter(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -21,11 +22,14 @@ def resampler(**options) -> ax.TokenResampler:
     return ax.TokenResampler(OTHER_TOKENS, TOKENS, OTHER_DIM, DIM, num_queries=3, **options)
 
 
-def mixture(cross: int = 1, unimodal: int = 1, **options) -> ax.AdapterMoE:
+def mixture(cross: int = 1, unimodal: int = 1, own_latents: bool = False, **options) -> ax.AdapterMoE:
+    def exchange() -> ax.LatentExchange | None:
+        return ax.LatentExchange(DIM, num_latents=4, scale=0.5) if own_latents else None
+
     return ax.AdapterMoE(
         resampler(),
         [ax.LatentCrossAdapter(DIM, num_latents=3, **options) for _ in range(cross)],
-        [ax.BottleneckAdapter(DIM, **options) for _ in range(unimodal)],
+        [ax.BottleneckAdapter(DIM, exchange=exchange(), **options) for _ in range(unimodal)],
         ax.SoftRouter((DIM, DIM), cross + unimodal, hidden=(8,)),
     )
 
@@ -37,12 +41,15 @@ ADAPTERS: dict[str, Callable[[], nn.Module]] = {
     "bottleneck-batch-norm": lambda: ax.BottleneckAdapter(DIM, batch_norm=True),
     "bottleneck-gather": lambda: ax.BottleneckAdapter(DIM, token_mixing="gather"),
     "bottleneck-scatter": lambda: ax.BottleneckAdapter(DIM, token_mixing="scatter"),
+    "bottleneck-latents": lambda: ax.BottleneckAdapter(DIM, exchange=ax.LatentExchange(DIM, num_latents=3)),
+    "bottleneck-gate-first": lambda: ax.BottleneckAdapter(DIM, gate_first=True),
     "bottleneck-attention": lambda: ax.BottleneckAdapter(DIM, self_attention="tokens"),
     "latent-cross": lambda: ax.LatentCrossAdapter(DIM, num_latents=3, resampler=resampler()),
     "latent-cross-scaled": lambda: ax.LatentCrossAdapter(DIM, scale=0.25, resampler=resampler(), latent_init="normal"),
     "dual-guided": lambda: ax.DualGuidedAdapter(DIM, num_latents=3, resampler=resampler()),
     "moe-1+1": mixture,
     "moe-2+2": lambda: mixture(2, 2),
+    "moe-1+2-own-latents": lambda: mixture(1, 2, own_latents=True),
     "moe-0+2": lambda: mixture(0, 2),
     "moe-2+0": lambda: mixture(2, 0, batch_norm=True),
 }
@@ -149,6 +156,21 @@ def test_wrong_widths_are_named(name: str) -> None:
         (lambda: ax.BottleneckAdapter(16, activation="tanh"), "activation is one of"),
         (lambda: ax.BottleneckAdapter(16, token_mixing="stir"), "token_mixing is"),
         (lambda: ax.BottleneckAdapter(16, self_attention="all"), "self_attention is"),
+        (lambda: ax.BottleneckAdapter(16, self_attention="frames"), "frames_per_clip go together"),
+        (lambda: ax.BottleneckAdapter(16, frames_per_clip=5), "frames_per_clip go together"),
+        (
+            lambda: ax.BottleneckAdapter(16, self_attention="frames", frames_per_clip=5)(torch.ones(7, 2, 16)),
+            "a batch of 7 frames is not whole clips of frames_per_clip=5",
+        ),
+        (lambda: ax.BottleneckAdapter(16, exchange=ax.LatentExchange(8)), "16 wide, as the tokens"),
+        (lambda: ax.BottleneckAdapter(16, exchange=ax.LatentExchange(16, resampler=resampler())), "has no resampler"),
+        (lambda: ax.SoftRouter((16,), 2, noise_std=-1.0), "noise_std must not be negative"),
+        (
+            lambda: ax.AdapterMoE(
+                resampler(), [], [ax.BottleneckAdapter(16)], ax.SoftRouter((16, 16), 1), balance="no"
+            ),
+            "balance is 'kl' or 'upstream'",
+        ),
         (lambda: ax.LatentCrossAdapter(16, latent_init="ones"), "latent_init is"),
         (lambda: ax.LatentCrossAdapter(16, num_latents=0), "num_latents must be at least 1"),
         (lambda: ax.LatentCrossAdapter(16)(torch.ones(1, 2, 16)), "needs the other stream's tokens"),
@@ -173,6 +195,64 @@ def test_self_attention_across_the_batch_mixes_samples_as_published() -> None:
     x = torch.randn(3, TOKENS, DIM)
     mixing = open_gates(ax.BottleneckAdapter(DIM, self_attention="batch")).eval()
     assert not torch.allclose(mixing(x)[:1], mixing(x[:1]), atol=1e-3)
+
+
+def changed_by_frame_0(module: nn.Module, frames: int) -> Tensor:
+    """Which output tokens, (frames, N), change when token 5 of frame 0 does."""
+    x = torch.randn(frames, TOKENS, DIM)
+    other = x.clone()
+    other[0, 5] = torch.randn(DIM)
+    return (module(x) - module(other)).abs().amax(-1) > 1e-6
+
+
+def test_self_attention_over_the_frames_of_a_clip_stays_there() -> None:
+    torch.manual_seed(0)
+    module = open_gates(ax.BottleneckAdapter(DIM, activation=None, self_attention="frames", frames_per_clip=3)).eval()
+    expected = torch.zeros(6, TOKENS, dtype=torch.bool)
+    expected[:3, 5] = True
+    assert torch.equal(changed_by_frame_0(module, 6), expected)
+    x = torch.randn(3, TOKENS, DIM)
+    whole = open_gates(ax.BottleneckAdapter(DIM, activation=None, self_attention="batch")).eval()
+    whole.load_state_dict(module.state_dict())
+    assert_close(module(x), whole(x))
+
+
+def test_self_attention_across_the_batch_keeps_to_the_token() -> None:
+    torch.manual_seed(0)
+    module = open_gates(ax.BottleneckAdapter(DIM, activation=None, self_attention="batch")).eval()
+    expected = torch.zeros(6, TOKENS, dtype=torch.bool)
+    expected[:, 5] = True
+    assert torch.equal(changed_by_frame_0(module, 6), expected)
+
+
+def test_own_latents_mix_the_tokens_of_one_frame() -> None:
+    torch.manual_seed(0)
+    exchange = ax.LatentExchange(DIM, num_latents=3, scale=0.25)
+    module = open_gates(ax.BottleneckAdapter(DIM, activation=None, exchange=exchange)).eval()
+    expected = torch.zeros(6, TOKENS, dtype=torch.bool)
+    expected[0] = True
+    assert torch.equal(changed_by_frame_0(module, 6), expected)
+
+
+def test_latents_of_its_own_are_a_cross_expert_that_reads_itself() -> None:
+    torch.manual_seed(0)
+    own = open_gates(ax.BottleneckAdapter(DIM, exchange=ax.LatentExchange(DIM, num_latents=3))).double()
+    cross = ax.LatentCrossAdapter(DIM, num_latents=3).double()
+    cross.bottleneck = copy.deepcopy(own)
+    cross.exchange, cross.bottleneck.exchange = cross.bottleneck.exchange, None
+    x = torch.randn(2, 40, DIM, dtype=torch.float64)
+    assert_close(own(x), cross(x, x))
+    own.pre_norm.register_forward_hook(lambda *_: None)  # now its parts are called
+    assert_close(own(x), cross(x, x))
+
+
+def test_a_gate_before_the_norm_leaves_its_sign() -> None:
+    torch.manual_seed(0)
+    module, x = open_gates(ax.BottleneckAdapter(DIM, gate_first=True)).double(), torch.randn(2, 6, DIM).double()
+    before = module(x)
+    nn.init.constant_(module.gate, -500)
+    torch.testing.assert_close(module(x), -before, rtol=0.2, atol=0.2)  # what epsilon leaves of the scale
+    assert_close(ax.merge_adapters(module.eval())(x), module(x))
 
 
 def test_nonzero_gate_starts_are_honoured() -> None:

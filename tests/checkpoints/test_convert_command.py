@@ -158,10 +158,12 @@ class TestRefusing:
         (["best.pt", "folder.safetensors", "--from", "avmoe", "--force"], "is there already"),
         (["best.pt", "none/out.safetensors", "--from", "avmoe"], "there is no such folder"),
         (["best.pt", "out.safetensors", "--from", "avmoe", "--to", "timm"], "goes --to avexperts or papers, not timm"),
-        (["best.pt", "out.safetensors", "--from", "swinv2", "--parts", "0"], "swinv2 is a tower"),
+        (["best.pt", "out.safetensors", "--from", "swinv2", "--parts", "0"], "--from swinv2 has no --parts"),
         (["best.pt", "out.safetensors", "--from", "htsat"], "best.pt: not a whole state dict of this tower"),
         (["best.pt", "out.safetensors", "--from", "lavish"], "conv_adapter.bias, conv_adapter.weight, "),
         (["best.pt", "out.pt", "--from", "avmoe", "--to", "papers", "--parts", "1", "0"], "got (1, 0)"),
+        (["best.pt", "out.pt", "--from", "avmoe", "--to", "papers", "--blocks", "blocks"], "'moe_adapter_blocks', got"),
+        (["best.pt", "out.safetensors", "--from", "lavish", "--blocks", "b", "--unapplied", "c"], "no --blocks and no"),
     ])  # fmt: skip
     def test_bad_arguments(self, tmp_path, source, refused, arguments: list[str], message: str) -> None:
         (tmp_path / "best.txt").write_text("text")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from _towers import FAMILIES, toy_avmoe, toy_inputs, toy_pair, toy_stream
+from _towers import FAMILIES, open_gates, toy_avmoe, toy_inputs, toy_pair, toy_stream
 
 import avexperts as ax
 
@@ -47,3 +47,43 @@ def test_dg_sct_reports_where_to_pool() -> None:
     maps = out.readings["spatial_map"]
     assert maps["vision.blocks.3.mlp"].shape == (3, 1, 9)
     torch.testing.assert_close(maps["audio.blocks.1.mlp"].sum(-1), torch.ones(3, 1))
+
+
+def test_an_output_gate_on_the_visual_stream_only_as_published() -> None:
+    model = toy_avmoe(gate={"vision": True, "audio": False}, unimodal_experts=2)
+    gates = {
+        name.split(".experts.")[1].split(".")[0]
+        for name, _ in model.couplings.named_parameters()
+        if name.endswith("bottleneck.gate")
+    }
+    assert gates == {"vision"}
+    out, bare = model(toy_inputs()), toy_avmoe()
+    with pytest.raises(ValueError, match="gate is for both streams, or one for each"):
+        toy_avmoe(gate={"vision": True})
+    assert out.vision.shape == bare(toy_inputs()).vision.shape
+
+
+def test_options_of_segmentation_are_saved_and_come_back(tmp_path) -> None:
+    options = {
+        "gate": {"vision": True, "audio": False}, "self_attention": "latents", "router_noise": 0.01,
+        "balance": "upstream", "taps": ["vision.blocks.1"],
+    }  # fmt: skip
+    vit, ast = FAMILIES["vit"], FAMILIES["ast"]
+    towers = {"vision": vit.build(), "audio": ast.build()}
+    sizes = {"frame_size": vit.size, "audio_size": ast.size}
+    model = open_gates(ax.methods.avmoe(**towers, **sizes, **options)).eval()
+    model.save_pretrained(tmp_path)
+    back = ax.LockStep.from_pretrained(tmp_path, **towers)
+    inputs = {"vision": torch.randn(2, *vit.size), "audio": torch.randn(2, *ast.size)}
+    got, expected = back(inputs), model(inputs)
+    assert torch.equal(got.vision, expected.vision)
+    assert torch.equal(got.aux_loss, expected.aux_loss)
+    assert torch.equal(got.taps["vision.blocks.1"], expected.taps["vision.blocks.1"])
+    assert back.couplings[0].experts["vision"].router.noise_std == 0.01
+
+
+@pytest.mark.parametrize("options", [{"self_attention": "batch"}, {"self_attention": "frames", "frames_per_clip": 3}])
+def test_unimodal_experts_attend_over_frames(options: dict) -> None:
+    model, inputs = open_gates(toy_avmoe(**options)).eval(), toy_inputs()
+    moved = inputs | {"vision": torch.cat([torch.randn(1, 9, 3), inputs["vision"][1:]])}
+    assert not torch.allclose(model(inputs).vision[1:], model(moved).vision[1:], atol=1e-3)

@@ -52,6 +52,25 @@ def test_token_mixing_is_most_of_avmoe(towers) -> None:
     assert millions(twelve.couplings, "token_mix") == pytest.approx(81.1, abs=0.06)
 
 
+AVQA = {"unimodal_experts": 2, "num_latents": 2, "groups": 4}
+S4 = {"num_latents": 87, "self_attention": "batch"}
+S4_RELEASED = S4 | {"cross_experts": 2, "unimodal_experts": 2, "skip_every": 2}
+MS3 = S4_RELEASED | {"reduction": 2, "self_attention": "latents"}
+
+
+@pytest.mark.parametrize(
+    ("options", "pairs", "expected", "mixing"),
+    [(AVQA, 12, 109.8, 81.2), (S4, 12, 199.7, 81.2), (S4_RELEASED, 8, 167.4, 76.4), (MS3, 8, 111.1, 76.4)],
+    ids=["avqa", "s4", "s4-released", "ms3"],
+)
+def test_question_answering_and_segmentation(towers, options: dict, pairs: int, expected: float, mixing: float) -> None:
+    with torch.device("meta"):
+        model = ax.methods.avmoe(**towers, gate={"vision": True, "audio": False}, **options)
+    assert len(model.couplings) == 2 * pairs
+    assert millions(model.couplings) == pytest.approx(expected, abs=0.06)
+    assert millions(model.couplings, "token_mix") == pytest.approx(mixing, abs=0.06)
+
+
 def test_dg_sct(towers) -> None:
     with torch.device("meta"):
         model = ax.methods.dg_sct(**towers, batch_norm=True)
