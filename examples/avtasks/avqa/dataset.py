@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from avtasks.media import check_frames, check_waveform, load_frames, load_waveform
+from avtasks.clips import ClipDataset
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from .question import Question
 from .read_questions import read_questions
@@ -23,22 +22,18 @@ class AskedVideo(NamedTuple):
 
     Attributes:
         video_id: Name of its media.
-        frames: Folder of JPEGs.
-        sound: ``.npy`` file.
         questions: What is asked.
 
     Example:
-        >>> AskedVideo("0001", Path("frames/0001"), Path("audio_wave/0001.npy"), ()).sound.name
-        '0001.npy'
+        >>> AskedVideo("00000001", ()).video_id
+        '00000001'
     """
 
     video_id: str
-    frames: Path
-    sound: Path
     questions: tuple[Question, ...]
 
 
-class MusicAVQADataset(Dataset):
+class MusicAVQADataset(ClipDataset):
     """One split of MUSIC-AVQA in the layout of the papers' programs (Li et al., CVPR 2022).
 
     The folder holds ``json_update/avqa-SPLIT.json`` (else ``json/avqa-SPLIT.json``), ``frames/ID/00000001.jpg``, ...
@@ -56,7 +51,7 @@ class MusicAVQADataset(Dataset):
 
     Attributes:
         vocabulary: Words and answers.
-        media: The items: videos with their questions.
+        media: The items: videos with their questions, and their files.
         missing: One line for each video that was left out.
 
     Raises:
@@ -86,61 +81,45 @@ class MusicAVQADataset(Dataset):
         folder = Path(folder)
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: no such folder")
-        self.frame_size, self.together = frame_size, together
+        self.together = together
         self.vocabulary = Vocabulary.of(read_questions(_question_file(folder, "train", ("json", "json_update"))))
         path = _question_file(folder, split, ("json_update", "json"))
         questions = read_questions(path)
         _check_words(questions, self.vocabulary, path)
-        found, self.missing = _find_media(folder, list(dict.fromkeys(question.video_id for question in questions)))
-        if self.missing and (not found or not allow_missing):
-            what = f"{len(self.missing)} of the {split} videos have no media in {folder}"
-            raise FileNotFoundError(f"{what}: " + "; ".join(self.missing[:5]))
-        groups = _group([question for question in questions if question.video_id in found], together)
-        self.media = [AskedVideo(group[0].video_id, *found[group[0].video_id], tuple(group)) for group in groups]
+        videos = [AskedVideo(video_id, ()) for video_id in dict.fromkeys(row.video_id for row in questions)]
+        super().__init__(folder, videos, frame_size=frame_size, what=split, allow_missing=allow_missing)
+        files = {media.clip.video_id: media for media in self.media}
+        items = _group([row for row in questions if row.video_id in files], together)
+        self.media = [files[item.video_id]._replace(clip=item) for item in items]
 
-    def __len__(self) -> int:
-        return len(self.media)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Read one video and its questions.
+    def truth(self, index: int) -> dict[str, Tensor]:
+        """Look up what is asked about one video, and what is right.
 
         Args:
             index: Position of the item.
 
         Returns:
-            ``frames`` ``(10, 3, H, W)`` normalised for ImageNet towers, ``waveform`` ``(10, 32000)``, ``question``
-            ``(together, 14)`` word indices and ``answer`` ``(together,)``, -100 where there is no question.
+            ``question`` ``(together, 14)`` word indices and ``answer`` ``(together,)``, -100 where there is no
+            question.
         """
-        video = self.media[index]
-        return {
-            "frames": load_frames(video.frames, self.frame_size),
-            "waveform": load_waveform(video.sound),
-            "question": self._questions(video),
-            "answer": self._answers(video),
-        }
-
-    def questions(self) -> Tensor:
-        """Words of all questions without reading any media, ``(len, together, 14)``."""
-        return torch.stack([self._questions(video) for video in self.media])
+        asked, answer = torch.zeros(self.together, LENGTH, dtype=torch.long), torch.full((self.together,), NO_ANSWER)
+        for place, question in enumerate(self.media[index].clip.questions):
+            asked[place] = self.vocabulary.encode(question)
+            answer[place] = self.vocabulary.label(question)
+        return {"question": asked, "answer": answer}
 
     def answers(self) -> Tensor:
-        """True answers, ``(len, together)``, -100 where there is no question."""
-        return torch.stack([self._answers(video) for video in self.media])
+        """True answers without reading any media, ``(len, together)``, -100 where there is no question."""
+        return torch.stack([self.truth(index)["answer"] for index in range(len(self))])
 
     def types(self) -> Tensor:
         """Which of ``TYPES`` each question is, ``(len, together)``, -1 where there is no question."""
-        rows = [[TYPES.index(question.type) for question in video.questions] for video in self.media]
+        rows = [[TYPES.index(question.type) for question in media.clip.questions] for media in self.media]
         return torch.tensor([row + [-1] * (self.together - len(row)) for row in rows])
 
-    def _questions(self, video: AskedVideo) -> Tensor:
-        asked = torch.zeros(self.together, LENGTH, dtype=torch.long)
-        for row, question in zip(asked, video.questions, strict=False):
-            row[:] = self.vocabulary.encode(question)
-        return asked
-
-    def _answers(self, video: AskedVideo) -> Tensor:
-        labels = [self.vocabulary.label(question) for question in video.questions]
-        return torch.tensor(labels + [NO_ANSWER] * (self.together - len(labels)))
+    def questions(self) -> list[Question]:
+        """All questions, item by item."""
+        return [question for media in self.media for question in media.clip.questions]
 
 
 def _question_file(folder: Path, split: str, places: Sequence[str]) -> Path:
@@ -160,29 +139,14 @@ def _check_words(questions: list[Question], vocabulary: Vocabulary, path: Path) 
             raise ValueError(f"{path}, row {number}: {error}; both come from the training file") from None
 
 
-def _find_media(folder: Path, video_ids: list[str]) -> tuple[dict[str, tuple[Path, Path]], list[str]]:
-    for name in ("frames", "audio_wave"):
-        if not (folder / name).is_dir():
-            raise FileNotFoundError(f"{folder}: no {name}/ folder")
-    found, missing, damaged = {}, [], []
-    for video_id in video_ids:
-        frames, sound = folder / "frames" / video_id, folder / "audio_wave" / f"{video_id}.npy"
-        lacks = ["pictures"] * (not frames.is_dir()) + ["sound"] * (not sound.is_file())
-        if lacks:
-            missing.append(f"{video_id}: no {' and '.join(lacks)}")
-            continue
-        damaged += [problem for problem in (check_frames(frames), check_waveform(sound)) if problem]
-        found[video_id] = (frames, sound)
-    if damaged:
-        first = "\n  ".join(damaged[:5])
-        raise ValueError(f"{len(damaged)} damaged media files in {folder}; mend or delete them:\n  {first}")
-    return found, missing
-
-
-def _group(questions: list[Question], together: int) -> list[list[Question]]:
+def _group(questions: list[Question], together: int) -> list[AskedVideo]:
     if together == 1:
-        return [[question] for question in questions]
+        return [AskedVideo(question.video_id, (question,)) for question in questions]
     by_video: dict[str, list[Question]] = {}
     for question in questions:
         by_video.setdefault(question.video_id, []).append(question)
-    return [rows[start : start + together] for rows in by_video.values() for start in range(0, len(rows), together)]
+    return [
+        AskedVideo(video_id, tuple(rows[start : start + together]))
+        for video_id, rows in by_video.items()
+        for start in range(0, len(rows), together)
+    ]

@@ -29,6 +29,7 @@ class AVQAHead(nn.Module):
         temperature: Of :class:`SpatialAttention`.
         seconds: Add a learned code to each of that many seconds before the attention along time. As published (0) the
             head sees the seconds as a set: it cannot tell which comes first.
+        match_weight: Of the matching loss.
 
     Example:
         >>> head = AVQAHead(93, 42, dim=16, audio_dim=12, hidden=(8,))
@@ -50,8 +51,10 @@ class AVQAHead(nn.Module):
         dropout: float = 0.1,
         temperature: float = 1.0,
         seconds: int = 0,
+        match_weight: float = 0.5,
     ) -> None:
         super().__init__()
+        self.match_weight = match_weight
         self.question = QuestionEncoder(num_words, dim)
         self.grounding = Grounding(dim, audio_dim, hidden=hidden, temperature=temperature)
         self.vision_time = TemporalGrounding(dim, heads=heads, dropout=dropout)
@@ -92,4 +95,4 @@ class AVQAHead(nn.Module):
         listened, audio_time = self.audio_time(question, heard)
         fused = self.fusion(torch.cat([listened, watched], -1).tanh())
         answer = self.answer((fused * question).tanh())
-        return AVQAOutput(answer, match, mismatch, space, vision_time, audio_time)
+        return AVQAOutput(answer, match, mismatch, space, vision_time, audio_time, self.match_weight)

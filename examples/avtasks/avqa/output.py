@@ -18,6 +18,7 @@ class AVQAOutput(NamedTuple):
         space: Attention of the sound over the tokens of each picture, ``(B, T, N)``.
         vision_time: Attention of the questions over the pictures, ``(B, Q, T)``.
         audio_time: Attention of the questions over the sounds, ``(B, Q, T)``.
+        match_weight: Of the matching loss.
 
     Example:
         >>> import torch
@@ -33,20 +34,20 @@ class AVQAOutput(NamedTuple):
     space: Tensor
     vision_time: Tensor
     audio_time: Tensor
+    match_weight: float = 0.5
 
-    def losses(self, answer: Tensor, *, match_weight: float = 0.5) -> dict[str, Tensor]:
+    def losses(self, answer: Tensor) -> dict[str, Tensor]:
         """Terms whose plain sum is trained.
 
         Args:
             answer: True answers, ``(B, Q)``, -100 where there is no question.
-            match_weight: Of the matching term, which is only there where other videos' pictures were given.
 
         Returns:
-            Scalars ``answer`` and ``match``, both cross-entropies.
+            Scalars ``answer`` and, where other videos' pictures were given, ``match``: both cross-entropies.
         """
         terms = {"answer": F.cross_entropy(self.answer.flatten(0, 1), answer.flatten())}
         if self.mismatch is not None:
-            terms["match"] = match_weight * matching_loss(self.match, self.mismatch)
+            terms["match"] = self.match_weight * matching_loss(self.match, self.mismatch)
         return terms
 
     def predictions(self) -> Tensor:

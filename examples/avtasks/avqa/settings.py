@@ -1,0 +1,139 @@
+"""Settings of the question answering program: the small run that anyone can start, and the papers' recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from avtasks.model import AdapterSettings
+from avtasks.study import RunSettings, SceneSettings
+from avtasks.training import Recipe
+
+ROWS = ("majority", "question", "frozen", "unimodal", "avmoe")
+
+
+@dataclass(frozen=True)
+class ForgeSettings(SceneSettings):
+    """The forged dataset: who plays what, where, when and how loud.
+
+    Attributes:
+        classes: Number of things.
+        questions: Most questions about one video.
+    """
+
+    object_sizes: tuple[int, int] = (18, 22)
+    level_spread: float = 6.0
+    classes: int = 8
+    questions: int = 8
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """The head that answers.
+
+    Attributes:
+        hidden: Widths inside the matching classifier.
+        heads: Attention heads along time.
+        dropout: Dropout of the attention along time.
+        temperature: Of the attention over places.
+        ordered: Tell the head which second is which; as published it cannot know.
+        match_weight: Of the matching loss.
+    """
+
+    hidden: tuple[int, ...] = (64, 32)
+    heads: int = 4
+    dropout: float = 0.1
+    temperature: float = 0.2
+    ordered: bool = True
+    match_weight: float = 0.5
+
+
+@dataclass(frozen=True)
+class Settings(RunSettings):
+    """Audio-visual question answering: what do experts between two frozen towers add?
+
+    Without any option a small dataset is forged and the whole comparison runs on a CPU. With --data, --vision
+    and --audio and --preset paper it is AVMoE's published experiment.
+
+    Attributes:
+        out: Folder for metrics.json, config.json, pictures, checkpoints and the TensorBoard log.
+        rows: Which models to train and compare.
+        forge: The forged dataset.
+        head: The head.
+        together: Most questions about one video that are answered in one pass; the papers' programs answer one.
+        grounding: Weights of a grounding pre-training, an earlier run's or the papers', instead of training it here.
+        ground_recipe: How the grounding is pre-trained.
+    """
+
+    out: Path = Path("runs/avqa")
+    rows: tuple[Literal["majority", "question", "frozen", "unimodal", "avmoe"], ...] = ROWS
+    forge: ForgeSettings = field(default_factory=ForgeSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)
+    together: int = 8
+    grounding: Path | None = None
+    ground_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10, batch_size=16, weight_decay=0.05))
+    frozen_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=20, batch_size=16, weight_decay=0.05))
+    adapter_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=6, lr=2e-3, weight_decay=0.05))
+
+
+_PAPER_RECIPE = Recipe(
+    epochs=80,
+    batch_size=2,
+    accumulate=4,
+    sum_gradients=True,
+    optimizer="adam",
+    lr=1e-4,
+    schedule="step",
+    step_epochs=8,
+    step_factor=0.1,
+    patience=5,
+    save_every=500,
+    workers=4,
+)
+
+PRESETS = {
+    "small": Settings(),
+    "paper": Settings(
+        preset="paper",
+        seed=1,
+        data=Path("data/AVQA"),
+        vision="timm/swinv2_large_window12_192.ms_in22k",
+        audio="htsat:HTSAT_AudioSet_Saved_1.ckpt",
+        final_audio_norm=False,
+        rows=("majority", "avmoe"),
+        in_memory=False,
+        together=1,
+        head=HeadSettings(hidden=(512, 256, 128), temperature=1.0, ordered=False),
+        adapters=AdapterSettings(
+            num_latents=2,
+            reduction=8,
+            groups=4,
+            batch_norm=False,
+            post_norm=True,
+            gate=True,
+            gate_init=0.0,
+            latent_gate_init=0.0,
+            latent_init="uniform",
+            latent_scale=1.0,
+            unimodal_activation="none",
+            router_hidden=(128, 32),
+            stages=(),
+            converged_head=False,
+            head_lr=0.0,
+            gate_lr=0.0,
+        ),
+        ground_recipe=Recipe(
+            epochs=30,
+            batch_size=12,
+            optimizer="adam",
+            lr=3e-4,
+            schedule="step",
+            step_epochs=8,
+            step_factor=0.1,
+            workers=4,
+        ),
+        frozen_recipe=_PAPER_RECIPE,
+        adapter_recipe=_PAPER_RECIPE,
+    ),
+}
