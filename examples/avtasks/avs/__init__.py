@@ -9,6 +9,7 @@ from .layout import AVSMedia as AVSMedia
 from .layout import find_media as find_media
 from .layout import list_file as list_file
 from .layout import media_of as media_of
+from .layout import save_masks as save_masks
 from .losses import cosine_alignment as cosine_alignment
 from .losses import distribution_alignment as distribution_alignment
 from .losses import mask_loss as mask_loss
@@ -19,9 +20,17 @@ from .metrics import f_curves as f_curves
 from .metrics import f_measure as f_measure
 from .metrics import frame_iou as frame_iou
 from .metrics import score_histograms as score_histograms
+from .muted import Muted as Muted
 from .output import AVSOutput as AVSOutput
 from .residual_conv_unit import ResidualConvUnit as ResidualConvUnit
+from .settings import PRESETS as PRESETS
+from .settings import ForgeSettings as ForgeSettings
+from .settings import HeadSettings as HeadSettings
+from .settings import Settings as Settings
 from .sound import check_sound as check_sound
 from .sound import load_sound as load_sound
+from .task import avs_task as avs_task
+from .task import build_head as build_head
+from .task import open_split as open_split
 from .temporal_gate import TemporalGate as TemporalGate
 from .tpavi import TPAVI as TPAVI

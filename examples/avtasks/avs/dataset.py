@@ -97,6 +97,13 @@ class AVSDataset(ClipDataset):
         """
         return {"masks": torch.stack([read_mask(path) for path in self.media[index].masks])}
 
-    def masks(self) -> Tensor:
-        """Truth of all clips, ``(len, A, 1, H, W)``."""
-        return torch.stack([self.truth(index)["masks"] for index in range(len(self))])
+    def mask_size(self) -> int:
+        """Height and width of the masks.
+
+        Raises:
+            ValueError: They are not square.
+        """
+        height, width = read_mask(self.media[0].masks[0]).shape[1:]
+        if height != width:
+            raise ValueError(f"{self.media[0].masks[0]}: is {width} x {height} pixels; square masks are needed")
+        return height

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from torch import Tensor
+
 from .annotations import SEGMENTS, Clip
-from .masks import check_masks
+from .masks import check_masks, write_mask
 from .sound import check_sound
 
 FOLDERS = {
@@ -119,6 +121,27 @@ def find_media(folder: Path, subset: str, clips: Sequence[Clip]) -> tuple[list[A
         first = "\n  ".join(damaged[:5])
         raise ValueError(f"{len(damaged)} damaged media files in {root}; mend or delete them:\n  {first}")
     return found, missing
+
+
+def save_masks(folder: Path, media: Sequence[AVSMedia], masks: Tensor) -> None:
+    """Save predicted masks as the published programs do: ``CATEGORY/NAME/NAME_0.png`` to ``NAME_4.png``, 0 and 255.
+
+    Args:
+        folder: Where to, e.g. ``pred_masks``.
+        media: The clips. Those of MS3 have no category, and no folder of it.
+        masks: Bool, ``(clips, 5, H, W)``.
+
+    Example:
+        >>> import tempfile, torch
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> save_masks(folder, [media_of(folder, "ms3", Clip("abc", "val"))], torch.ones(1, 5, 4, 4) > 0)
+        >>> sorted(path.name for path in (folder / "abc").iterdir())[-1]
+        'abc_4.png'
+    """
+    for one, frames in zip(media, masks, strict=True):
+        name = one.clip.video_id
+        for number, mask in enumerate(frames):
+            write_mask(folder / one.clip.category / name / f"{name}_{number}.png", mask)
 
 
 def _advice(root: Path, media: AVSMedia) -> str:

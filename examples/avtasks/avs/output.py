@@ -31,6 +31,7 @@ class AVSOutput(NamedTuple):
         *,
         alignment: Literal["none", "cosine", "kl", "l2"] = "none",
         weight: float = 0.5,
+        capped: bool = False,
     ) -> dict[str, Tensor]:
         """The trained terms.
 
@@ -38,11 +39,12 @@ class AVSOutput(NamedTuple):
             masks: Truth of the first A frames, ``(B, A, 1, H, W)``.
             alignment: The term between maps and sound: ``"kl"`` in the recipe of MS3, none in that of S4.
             weight: Factor on that term.
+            capped: See :func:`mask_loss`.
 
         Returns:
             The scalar ``masks``, and ``alignment`` where there is one.
         """
-        terms = {"masks": mask_loss(self.logits, masks)}
+        terms = {"masks": mask_loss(self.logits, masks, capped=capped)}
         if alignment == "cosine":
             terms["alignment"] = weight * cosine_alignment(self.logits, self.maps, self.audio)
         elif alignment != "none":

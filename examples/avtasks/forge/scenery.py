@@ -27,6 +27,7 @@ def paint(
     inverted: bool,
     noise: float,
     cells: NDArray[np.int64] | None = None,
+    owners: NDArray[np.int64] | None = None,
 ) -> NDArray[np.uint8]:
     """Paint the frames of one clip, ``(10, size, size, 3)``.
 
@@ -39,15 +40,22 @@ def paint(
         inverted: Whether the colours are turned into their opposites.
         noise: Standard deviation of the pixel noise.
         cells: Where each object stands in all frames, row by row of the board; by default anew in every frame.
+        owners: Filled where given, ``(10, size, size)``: the class that shows at each pixel, -1 where none does.
     """
     coarse = rng.uniform(0, 1, 3) + rng.uniform(-0.15, 0.15, (4, 4, 3))
     backdrop = Image.fromarray((np.clip(coarse, 0, 1) * 255).astype(np.uint8)).resize((size, size), Image.BILINEAR)
     frames = np.repeat(np.asarray(backdrop, np.float32)[None] / 255, len(seen), axis=0)
-    for frame, classes in zip(frames, seen, strict=True):
+    if owners is not None:
+        owners.fill(-1)
+    for number, (frame, classes) in enumerate(zip(frames, seen, strict=True)):
         places = rng.permutation(GRID * GRID) if cells is None else cells
         for cell, label in zip(places, classes, strict=False):
-            if label >= 0:
-                _paste(frame, views[label][rng.integers(len(views[label]))], cell, rng)
+            if label < 0:
+                continue
+            view = views[label][rng.integers(len(views[label]))]
+            place = _paste(frame, view, cell, rng)
+            if owners is not None:
+                owners[number][place][view[..., 3] > 0.5] = label
     if inverted:
         frames = 1 - frames
     frames = 0.5 + contrast * (frames - 0.5)
@@ -55,10 +63,13 @@ def paint(
     return (np.clip(frames, 0, 1) * 255).astype(np.uint8)
 
 
-def _paste(frame: NDArray[np.float32], view: NDArray[np.float32], cell: int, rng: np.random.Generator) -> None:
+def _paste(
+    frame: NDArray[np.float32], view: NDArray[np.float32], cell: int, rng: np.random.Generator
+) -> tuple[slice, slice]:
     room = len(frame) - len(view)
     step = len(frame) / GRID
     middle = (np.array(divmod(cell, GRID)) + 0.5) * step + rng.uniform(-0.15, 0.15, 2) * step
     top, left = np.clip(np.round(middle - len(view) / 2), 0, room).astype(int)
-    window = frame[top : top + len(view), left : left + len(view)]
-    window += view[..., 3:] * (view[..., :3] - window)
+    place = slice(top, top + len(view)), slice(left, left + len(view))
+    frame[place] += view[..., 3:] * (view[..., :3] - frame[place])
+    return place

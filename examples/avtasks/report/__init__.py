@@ -1,3 +1,4 @@
+from .draw_masks import draw_masks as draw_masks
 from .draw_parsing import draw_parsing as draw_parsing
 from .draw_routing import draw_routing as draw_routing
 from .draw_segments import draw_segments as draw_segments
