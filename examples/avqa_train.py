@@ -13,7 +13,7 @@ import sys
 from dataclasses import replace
 
 from avtasks import avqa
-from avtasks.report import draw_routing
+from avtasks.report import draw_attention, draw_routing
 from avtasks.study import Bench, compare, open_bench, parse, read_answers, report
 from avtasks.training import processes
 
@@ -32,13 +32,15 @@ def main(settings: avqa.Settings) -> None:
 
 def draw(bench: Bench) -> None:
     """Draw where and when the models looked and listened, and who listened to whom."""
+    settings = bench.settings
     for key in ("frozen", "avmoe"):
-        if key in bench.settings.rows:
+        if key in settings.rows:
             answers, routing = read_answers(bench, key)
+            questions = avqa.attended(bench.splits["test"], answers, settings.drawn_clips)
+            draw_attention(settings.out / f"attention-{key}.png", questions)
             if routing:
-                draw_routing(
-                    bench.settings.out / "routing.png", routing, ["cross-modal expert", "unimodal", "unimodal"]
-                )
+                experts = ["cross-modal expert", "unimodal expert", "unimodal expert"]
+                draw_routing(settings.out / "routing.png", routing, experts)
 
 
 if __name__ == "__main__":

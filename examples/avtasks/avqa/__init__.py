@@ -1,3 +1,4 @@
+from .attended import attended as attended
 from .convert import convert_grounding as convert_grounding
 from .convert import convert_head as convert_head
 from .dataset import AskedVideo as AskedVideo

@@ -61,6 +61,7 @@ class Settings(RunSettings):
         rows: Which models to train and compare.
         forge: The forged dataset.
         head: The head.
+        drawn_clips: Questions in the pictures of attention.
         together: Most questions about one video that are answered in one pass; the papers' programs answer one.
         grounding: Weights of a grounding pre-training, an earlier run's or the papers', instead of training it here.
         ground_recipe: How the grounding is pre-trained.
@@ -70,6 +71,7 @@ class Settings(RunSettings):
     rows: tuple[Literal["majority", "question", "frozen", "unimodal", "avmoe"], ...] = ROWS
     forge: ForgeSettings = field(default_factory=ForgeSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
+    drawn_clips: int = 6
     together: int = 8
     grounding: Path | None = None
     ground_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10, batch_size=16, weight_decay=0.05))

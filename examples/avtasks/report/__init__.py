@@ -1,3 +1,5 @@
+from .draw_attention import Attended as Attended
+from .draw_attention import draw_attention as draw_attention
 from .draw_masks import draw_masks as draw_masks
 from .draw_parsing import draw_parsing as draw_parsing
 from .draw_routing import draw_routing as draw_routing

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import avqa_train
+import pytest
+from avtasks import avqa
+from avtasks.study import parse
+from safetensors.torch import load_file
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "avqa"
+    settings = parse(["--smoke", "--out", str(out)], avqa.PRESETS, "")
+    avqa_train.main(settings)
+    return settings
+
+
+def test_a_smoke_run_leaves_all_results(finished):
+    rows = json.loads((finished.out / "metrics.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == [avqa.TASK.experiments[key].name for key in avqa.settings.ROWS]
+    for row in rows:
+        assert 0 <= row["accuracy"] <= 100
+        assert any(row.get(name) is not None for name in avqa.TYPES)
+    for name in ("attention-frozen.png", "attention-avmoe.png", "routing.png", "grounding/best.safetensors"):
+        assert (finished.out / name).stat().st_size > 0
+
+
+def test_every_head_begins_with_the_pre_trained_grounding(finished):
+    grounding = finished.out / "grounding" / "best.safetensors"
+    dataset = avqa.open_split(next(finished.out.glob("data-*")), "train", (64, 64), finished)
+    head = avqa.build_head(replace(finished, grounding=grounding), (128, 128), dataset)
+    stored = load_file(grounding)
+    for name, value in head.grounding.state_dict().items():
+        assert (value == stored[f"head.grounding.{name}"]).all()
+
+
+def test_one_clear_line_for_a_bad_start(tmp_path):
+    settings = parse(["--out", str(tmp_path), "--data", str(tmp_path / "none")], avqa.PRESETS, "")
+    with pytest.raises(SystemExit, match=r"avqa_train\.py: .*none: no such folder; --data names a dataset"):
+        avqa_train.main(settings)
