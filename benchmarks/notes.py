@@ -13,8 +13,9 @@ python -m benchmarks.run --device cuda --suite all --out benchmarks/results/cuda
 python -m benchmarks.page
 ```
 
-Where time is lent in short pieces, `--suite layer`, `step`, `memory` and `scaling` run one after the other into the
-same file with `--add`."""
+Where time is lent in short pieces, `--suite layer`, `step`, `memory`, `scaling` and `parts`, with `--precision float32`,
+`bfloat16` or `"bfloat16 compiled"`, run one after the other into the same file with `--add`. Compiling whole models takes
+minutes and torch 2.13 or newer."""
 
 HOW = """\
 ```
@@ -38,10 +39,11 @@ python -m benchmarks.page
   alike: with unscaled ones and random weights, rounding alone moves the gradients by percents. On a CPU the published
   form copies one gradient to the plain layout, because batch norm there returns wrong gradients without it.
 - **Sizes.** Swin-V2-L at 192 pixels and HTS-AT, random weights. Single adapters: 10 frames (2+2 experts and
-  DG-SCT: 4), 32 latent tokens (LAVisH: 2), reduction 8, 2 groups, batch norm with batch statistics, both layer norms.
+  DG-SCT: 4; on a GPU 20 all), 32 latent tokens (LAVisH: 2), reduction 8, 2 groups, batch norm with batch statistics, both layer norms.
   Whole models: 8 pairs (every second stage skipped), without head and optimizer; on a GPU 20 frames. On a CPU 8 frames
   for the training step, 2 where LoRA and cheaper resamplers are compared and for memory, 4 at inference: one clip of 10
-  takes a minute and 10 GB there. Growth: 2 frames, with pairs 1. `--quick` takes 1 frame and miniature towers.
+  takes a minute and 10 GB there. Growth: 2 frames, with pairs 1. The mixture alone: 4 frames, on a
+  GPU as many as make a GiB, so that neither a cache nor the launching of kernels is measured. `--quick` takes 1 frame and miniature towers.
 - **Time.** After a warm-up all variants of a case run in turn, in rotating order, in several rounds (whole models
   on a CPU: two). Ratios are taken round by round; given are their median and quartiles. On a CPU the clock is the
   time that the process was given, on one thread, since others may be using the machine; wall time is stored too. On
@@ -83,7 +85,7 @@ only two rounds there, so a ratio this close to its bound is not settled."""
 
 PART_NOTES = {
     "Recomputation": """\
-One training step of Swin-V2-T, at 256 pixels, and HTS-AT with 8 pairs of AVMoE's mixtures; `checkpoint=` says what the
+One training step of Swin-V2-T, at 192 pixels, and HTS-AT with 8 pairs of AVMoE's mixtures; `checkpoint=` says what the
 backward pass runs again. On a CPU 2 frames.""",
     "The frozen prefix, stored": """\
 Mixtures at the third stage alone; what arrives there comes from a `PrefixCache` on the disk, in memory-mapped files
@@ -91,8 +93,8 @@ that the system holds in memory here. *papers' towers*: tokens in and out, witho
 *miniature towers*: those of the examples' default runs, 4 clips of ten seconds, with the reading of 224-pixel JPEGs
 and waveforms where it is needed. An epoch consists of such steps. bfloat16 rounds; all others give the same.""",
     "Merged for evaluation": """\
-10 frames of 144 tokens, 768 channels. The last two rows are what merging leaves alone: written as one dense matrix, or
-with scale and shift taken out, they would be *merged* further.""",
+10 frames of 144 tokens, 768 channels. The last two show why merging leaves some parts as they are: *merged* is there
+what it does not do, grouped projections written as dense ones, and a layer norm without scale and shift.""",
     "HTS-AT's front end": """\
 Waveforms of one second to log-mels of ten, as the tower takes them. *every frame*: all 1001 are transformed, as
 published; *distinct frames*: the 104 that differ.""",

@@ -32,7 +32,7 @@ _LARGE = "swinv2_large_window12_192"
 _SECOND = (1, 1001, 64)
 SIZES = {
     "paper": Size((3, 192, 192), _SECOND, _LARGE, {}, {}),
-    "tiny": Size((3, 256, 256), _SECOND, "swinv2_tiny_window8_256", {}, {}),
+    "tiny": Size((3, 192, 192), _SECOND, "swinv2_tiny_window8_256", {"img_size": 192, "window_size": 12}, {}),
     # those of the examples' default runs
     "miniature": Size(
         (3, 64, 64),

@@ -91,7 +91,7 @@ class EveryFrame(nn.Module):
         ours = self.front_end
         clip = waveform.repeat(1, 10)
         spectrum = torch.stft(clip, ours.n_fft, ours.hop_length, window=ours.window, return_complex=True)
-        power = spectrum.abs().square().mT @ ours.mel_filters
+        power = torch.view_as_real(spectrum).square().sum(-1).mT @ ours.mel_filters
         return 10 * power.clamp(min=1e-10).log10().unsqueeze(1)
 
 
