@@ -13,9 +13,9 @@ python -m benchmarks.run --device cuda --suite all --out benchmarks/results/cuda
 python -m benchmarks.page
 ```
 
-Where time is lent in short pieces, `--suite layer`, `step`, `memory`, `scaling` and `parts`, with `--precision float32`,
-`bfloat16` or `"bfloat16 compiled"`, run one after the other into the same file with `--add`. Compiling whole models takes
-minutes and torch 2.13 or newer."""
+Where time is lent in short pieces, `--suite layer`, `step`, `memory`, `scaling` and `parts`, with `--precision
+float32`, `bfloat16` or `"bfloat16 compiled"`, run one after the other into the same file with `--add`. Compiling
+whole models takes minutes and torch 2.13 or newer."""
 
 HOW = """\
 ```
@@ -38,12 +38,13 @@ python -m benchmarks.page
   is stored beside the times. In whole models the attention logits are scaled by the root of the width, in all variants
   alike: with unscaled ones and random weights, rounding alone moves the gradients by percents. On a CPU the published
   form copies one gradient to the plain layout, because batch norm there returns wrong gradients without it.
-- **Sizes.** Swin-V2-L at 192 pixels and HTS-AT, random weights. Single adapters: 10 frames (2+2 experts and
-  DG-SCT: 4; on a GPU 20 all), 32 latent tokens (LAVisH: 2), reduction 8, 2 groups, batch norm with batch statistics, both layer norms.
-  Whole models: 8 pairs (every second stage skipped), without head and optimizer; on a GPU 20 frames. On a CPU 8 frames
-  for the training step, 2 where LoRA and cheaper resamplers are compared and for memory, 4 at inference: one clip of 10
-  takes a minute and 10 GB there. Growth: 2 frames, with pairs 1. The mixture alone: 4 frames, on a
-  GPU as many as make a GiB, so that neither a cache nor the launching of kernels is measured. `--quick` takes 1 frame and miniature towers.
+- **Sizes.** Swin-V2-L at 192 pixels and HTS-AT, random weights. Single adapters: 10 frames (2+2 experts and DG-SCT:
+  4; on a GPU 20 all), 32 latent tokens (LAVisH: 2), reduction 8, 2 groups, batch norm with batch statistics, both
+  layer norms. Whole models: 8 pairs (every second stage skipped), without head and optimizer; on a GPU 20 frames. On
+  a CPU 8 frames for the training step, 2 where LoRA and cheaper resamplers are compared and for memory, 4 at
+  inference: one clip of 10 takes a minute and 10 GB there. Growth: 2 frames, with pairs 1. The mixture alone: 4
+  frames, on a GPU as many as make a GiB, so that neither a cache nor the launching of kernels is measured. `--quick`
+  takes 1 frame and miniature towers.
 - **Time.** After a warm-up all variants of a case run in turn, in rotating order, in several rounds (whole models
   on a CPU: two). Ratios are taken round by round; given are their median and quartiles. On a CPU the clock is the
   time that the process was given, on one thread, since others may be using the machine; wall time is stored too. On
