@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -19,7 +19,7 @@ class Sublayers(NamedTuple):
 
 
 def block_rows(
-    sublayers: Sublayers, granularity: str, blocks: Iterable[nn.Module], *context: Any, prefix: str = ""
+    sublayers: Sublayers, granularity: str, blocks: Iterable[Callable[..., Any]], *context: Any, prefix: str = ""
 ) -> list[tuple[str, Run]]:
     """List the ``(site name, run)`` rows of a sequence of blocks, in the order they run.
 
@@ -47,6 +47,16 @@ def block_rows(
     ]
 
 
+def to_map(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Lay tokens ``(B, H W, D)`` out as a map ``(B, D, H, W)``, row by row."""
+    return x.mT.unflatten(2, tuple(size))
+
+
+def to_tokens(maps: Tensor) -> Tensor:
+    """Take the tokens ``(B, H W, D)`` of a map ``(B, D, H, W)``, row by row."""
+    return maps.flatten(2).mT
+
+
 def hidden_states(output: Tensor | tuple[Any, ...]) -> Tensor:
     """Take the tokens from what a transformers layer returns: a tensor or a tuple, by layer and version."""
     return output if isinstance(output, Tensor) else output[0]
@@ -72,5 +82,5 @@ def check_forward(model: nn.Module, known: type) -> None:
         )
 
 
-def _unchanged(block: nn.Module, *context_and_tokens: Any) -> Tensor:
+def _unchanged(block: object, *context_and_tokens: Any) -> Tensor:
     return context_and_tokens[-1]

@@ -33,10 +33,11 @@ def open_backbone(
 ) -> Stream:
     """Open a backbone at its residual sites.
 
-    Known families need nothing: timm's ViT, Swin and Swin-V2; transformers' CLAP audio (which is HTS-AT), AST, CLIP
-    vision, ViT, DINOv2, Swin and Swin-V2. They take ``granularity="sublayer"`` (sites around attention and around the
-    MLP) or ``"block"`` (a site around each block and one after it), and ``final_norm=False`` to return the tokens
-    before the last norm. Any other model comes with its own opener, or one registered for its class.
+    Known families need nothing: timm's ViT, Swin, Swin-V2, PVT-v2 and ResNet; transformers' CLAP audio (which is
+    HTS-AT), AST, CLIP vision, ViT, DINOv2, Swin, Swin-V2, PVT-v2 and ResNet. They take ``granularity="sublayer"``
+    (sites around attention and around the MLP) or ``"block"`` (a site around each block and one after it; ResNets have
+    no other), and ``final_norm=False`` to return the tokens before the last norm. Any other model comes with its own
+    opener, or one registered for its class.
 
     Args:
         model: The backbone; it is not changed.

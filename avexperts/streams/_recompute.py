@@ -12,7 +12,9 @@ from torch.utils.checkpoint import checkpoint
 
 def recomputed(function: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a sub-layer or coupling: it runs again in the backward pass, and its activations are not kept."""
-    norms = [m for m in function.modules() if isinstance(m, _BatchNorm)] if isinstance(function, nn.Module) else []
+    bound = [function, *getattr(function, "args", ()), getattr(function, "__self__", None)]
+    modules = [part for module in bound if isinstance(module, nn.Module) for part in module.modules()]
+    norms = [norm for norm in modules if isinstance(norm, _BatchNorm)]
     norms = [norm for norm in norms if norm.training and norm.track_running_stats]
     if not norms:
         return partial(checkpoint, function, use_reentrant=False)

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Size, Tensor, nn
 
-from avexperts.streams._known import Granularity, Sublayers, block_rows
+from avexperts.streams._convolutional import open_convolutional
+from avexperts.streams._known import Granularity, Sublayers, block_rows, to_map
 from avexperts.streams._site import Site
 from avexperts.streams._stream import Opener, Tokens
 
@@ -91,6 +92,46 @@ def open_swin(
     return (model.norm(x) if final_norm else x).flatten(1, 2)
 
 
+def open_pvt(model: Any, images: Tensor, *, granularity: Granularity = "sublayer", final_norm: bool = True) -> Tokens:
+    """Open a timm ``PyramidVisionTransformerV2`` (Wang et al., PVT v2, https://arxiv.org/abs/2106.13797).
+
+    Each stage ends with a norm, which comes after its last site and before the patches are merged: what a
+    :class:`LockStep` taps at a stage has not been normed.
+
+    Args:
+        model: The backbone.
+        images: ``(B, C, H, W)``.
+        granularity: ``"sublayer"`` for the sites ``stages.S.blocks.I.attn`` and ``stages.S.blocks.I.mlp``,
+            ``"block"`` for ``stages.S.blocks.I.block`` and ``stages.S.blocks.I.out``.
+        final_norm: Apply the norm of the last stage to the tokens returned.
+
+    Yields:
+        The sites.
+
+    Returns:
+        Tokens ``(B, N, D)``, row by row of the last map.
+
+    Raises:
+        ValueError: At the first ``send``: the granularity is unknown.
+
+    Example:
+        >>> import timm, torch
+        >>> model = timm.create_model("pvt_v2_b0", num_classes=0)
+        >>> open_pvt(model, torch.zeros(2, 3, 64, 64)).send(None).tokens.shape
+        torch.Size([2, 256, 32])
+    """
+    maps = model.patch_embed(images)
+    for index, stage in enumerate(model.stages):
+        maps = stage.downsample(maps) if index else maps
+        size, x = maps.shape[1:3], maps.flatten(1, 2)
+        for name, run in block_rows(_PYRAMID, granularity, stage.blocks, size, prefix=f"stages.{index}."):
+            x = yield Site(name, x, run)
+        if final_norm or index + 1 < len(model.stages):
+            x = stage.norm(x)
+        maps = to_map(x, size)
+    return x
+
+
 def _require_plain_blocks(blocks: nn.Sequential) -> None:
     for block in blocks:
         forward = type(block).forward
@@ -99,6 +140,14 @@ def _require_plain_blocks(blocks: nn.Sequential) -> None:
                 f"sub-layer sites are known for timm's pre-norm Block, not for {type(block).__name__}; "
                 "open this model with granularity='block'"
             )
+
+
+def _resnet_stem(model: Any, images: Tensor) -> Tensor:
+    return model.maxpool(model.act1(model.bn1(model.conv1(images))))
+
+
+def _resnet_stages(model: Any) -> list[Any]:
+    return [model.layer1, model.layer2, model.layer3, model.layer4]
 
 
 def _attn(block: Any, x: Tensor) -> Tensor:
@@ -133,12 +182,28 @@ def _windowed_block(block: Any, size: Size, x: Tensor) -> Tensor:
     return block(x.unflatten(1, size)).flatten(1, 2)
 
 
+def _pyramid_attn(block: Any, size: Size, x: Tensor) -> Tensor:
+    return x + block.drop_path1(block.attn(block.norm1(x), size))
+
+
+def _pyramid_mlp(block: Any, size: Size, x: Tensor) -> Tensor:
+    return x + block.drop_path2(block.mlp(block.norm2(x), size))
+
+
+def _pyramid_block(block: Any, size: Size, x: Tensor) -> Tensor:
+    return block(x, size)
+
+
 _PLAIN = Sublayers(_attn, _mlp, _block)
 _WINDOWED = Sublayers(_windowed_attn, _windowed_mlp, _windowed_block)
 _WINDOWED_POST_NORM = Sublayers(_windowed_post_norm_attn, _windowed_post_norm_mlp, _windowed_block)
 
+_PYRAMID = Sublayers(_pyramid_attn, _pyramid_mlp, _pyramid_block)
+
 OPENERS: dict[str, Opener] = {
     "timm.models.vision_transformer.VisionTransformer": open_vit,
+    "timm.models.pvt_v2.PyramidVisionTransformerV2": open_pvt,
+    "timm.models.resnet.ResNet": partial(open_convolutional, stem=_resnet_stem, stages=_resnet_stages),
     "timm.models.swin_transformer.SwinTransformer": open_swin,
     "timm.models.swin_transformer_v2.SwinTransformerV2": partial(open_swin, post_norm=True),
 }

@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from avexperts.streams._known import Granularity, Sublayers, block_rows, hidden_states
+from avexperts.streams._convolutional import open_convolutional
+from avexperts.streams._known import Granularity, Sublayers, block_rows, hidden_states, to_map
 from avexperts.streams._shifted_window import shifted_window_attention
 from avexperts.streams._site import Site
 from avexperts.streams._stream import Opener, Tokens
@@ -137,6 +138,32 @@ def open_swin(
     return model.layernorm(x) if final_norm else x
 
 
+def open_pvt_v2(
+    model: Any, images: Tensor, *, granularity: Granularity = "sublayer", final_norm: bool = True
+) -> Tokens:
+    """Open a ``PvtV2Model`` (Wang et al., PVT v2, https://arxiv.org/abs/2106.13797).
+
+    Arguments, sites and result are those of :func:`open_swin`, but each stage ends with a norm, which comes after its
+    last site; ``final_norm`` is about the last.
+
+    Example:
+        >>> import torch
+        >>> from transformers import PvtV2Config, PvtV2Model
+        >>> config = PvtV2Config(depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 16, 16], num_attention_heads=[1, 1, 2, 2])
+        >>> open_pvt_v2(PvtV2Model(config), torch.zeros(2, 3, 64, 64)).send(None).tokens.shape
+        torch.Size([2, 256, 8])
+    """
+    maps, x = images, images
+    for index, stage in enumerate(model.encoder.layers):
+        x, *size = stage.patch_embedding(maps)
+        for name, run in block_rows(_PYRAMID, granularity, stage.blocks, size, prefix=f"stages.{index}."):
+            x = yield Site(name, x, run)
+        if final_norm or index + 1 < len(model.encoder.layers):
+            x = stage.layer_norm(x)
+        maps = to_map(x, size)
+    return x
+
+
 def open_clap_audio(
     model: Any, mel: Tensor, *, granularity: Granularity = "sublayer", final_norm: bool = True
 ) -> Tokens:
@@ -180,6 +207,14 @@ def open_clap_audio(
             x = yield Site(name, x, run)
         x, size = _merge_patches(stage, size, x)
     return encoder.norm(x) if final_norm else x
+
+
+def _resnet_stem(model: Any, images: Tensor) -> Tensor:
+    return model.embedder(images)
+
+
+def _resnet_stages(model: Any) -> list[Any]:
+    return [stage.layers for stage in model.encoder.stages]
 
 
 def _merge_patches(stage: Any, size: MapSize, x: Tensor) -> tuple[Tensor, MapSize]:
@@ -227,6 +262,18 @@ def _clip_block(block: Any, x: Tensor) -> Tensor:
     return hidden_states(block(x, attention_mask=None, causal_attention_mask=None))
 
 
+def _pyramid_attn(block: Any, size: MapSize, x: Tensor) -> Tensor:
+    return block.drop_path(hidden_states(block.attention(block.layer_norm_1(x), *size))) + x
+
+
+def _pyramid_mlp(block: Any, size: MapSize, x: Tensor) -> Tensor:
+    return x + block.drop_path(block.mlp(block.layer_norm_2(x), *size))
+
+
+def _pyramid_block(block: Any, size: MapSize, x: Tensor) -> Tensor:
+    return hidden_states(block(x, *size))
+
+
 def _windowed_attn(block: Any, size: MapSize, x: Tensor) -> Tensor:
     return x + block.drop_path(shifted_window_attention(block, size, block.layernorm_before(x)))
 
@@ -253,6 +300,7 @@ def _windowed_block(block: Any, size: MapSize, x: Tensor) -> Tensor:
 _VIT = Sublayers(_vit_attn, _vit_mlp, _block)
 _DINOV2 = Sublayers(_dinov2_attn, _dinov2_mlp, _block)
 _CLIP = Sublayers(_clip_attn, _clip_mlp, _clip_block)
+_PYRAMID = Sublayers(_pyramid_attn, _pyramid_mlp, _pyramid_block)
 _WINDOWED = Sublayers(_windowed_attn, _windowed_mlp, _windowed_block)
 _WINDOWED_POST_NORM = Sublayers(_windowed_post_norm_attn, _windowed_post_norm_mlp, _windowed_block)
 
@@ -263,6 +311,10 @@ OPENERS: dict[str, Opener] = {
     "transformers.models.clap.modeling_clap.ClapAudioModel": open_clap_audio,
     "transformers.models.clip.modeling_clip.CLIPVisionModel": open_clip_vision,
     "transformers.models.dinov2.modeling_dinov2.Dinov2Model": open_dinov2,
+    "transformers.models.pvt_v2.modeling_pvt_v2.PvtV2Model": open_pvt_v2,
+    "transformers.models.resnet.modeling_resnet.ResNetModel": partial(
+        open_convolutional, stem=_resnet_stem, stages=_resnet_stages
+    ),
     "transformers.models.swin.modeling_swin.SwinModel": open_swin,
     "transformers.models.swinv2.modeling_swinv2.Swinv2Model": partial(open_swin, post_norm=True),
     "transformers.models.vit.modeling_vit.ViTModel": open_vit,

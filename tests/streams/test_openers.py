@@ -29,6 +29,21 @@ def _timm_swinv2(**config) -> nn.Module:
     return SwinTransformerV2(**size, **config)
 
 
+def _timm_pvt(**config) -> nn.Module:
+    from timm.models.pvt_v2 import PyramidVisionTransformerV2
+
+    size = {"depths": (2, 2), "embed_dims": (8, 16), "num_heads": (1, 2), "sr_ratios": (4, 1), "mlp_ratios": (2, 2)}
+    return PyramidVisionTransformerV2(num_classes=0, **size, **config)
+
+
+def _transformers_pvt() -> nn.Module:
+    from transformers import PvtV2Config, PvtV2Model
+
+    size = {"depths": [2, 2], "hidden_sizes": [8, 16], "num_attention_heads": [1, 2], "sr_ratios": [4, 1]}
+    rest = {"mlp_ratios": [2, 2], "patch_sizes": [7, 3], "strides": [4, 2], "num_encoder_blocks": 2}
+    return PvtV2Model(PvtV2Config(**size, **rest))
+
+
 def _transformers_swin(kind: str) -> nn.Module:
     import transformers
 
@@ -47,11 +62,14 @@ VARIANTS = {
     ),
     "timm-vit-any-size": Family(partial(_timm_vit, dynamic_img_size=True), (3, 24, 16)),
     "timm-swinv2-any-size": Family(partial(_timm_swinv2, window_size=4, strict_img_size=False), (3, 48, 40)),
+    "timm-pvt": Family(partial(_timm_pvt), (3, 64, 64)),
+    "timm-pvt-linear-oblong": Family(partial(_timm_pvt, linear=True), (3, 96, 64)),
+    "pvt": Family(_transformers_pvt, (3, 64, 48)),
     "swin-odd-map": Family(partial(_transformers_swin, "Swin"), (3, 36, 36)),
     "swinv2-odd-map": Family(partial(_transformers_swin, "Swinv2"), (3, 36, 36)),
 }
 EVERY = FAMILIES | VARIANTS
-HIERARCHICAL = {name for name in EVERY if "swin" in name or "clap" in name}
+HIERARCHICAL = {name for name in EVERY if "swin" in name or "clap" in name or "pvt" in name}
 
 
 def find(model: nn.Module) -> Opener:
@@ -72,10 +90,13 @@ def build(family: Family) -> nn.Module:
 
 
 def reference(model: nn.Module, inputs: Tensor) -> Tensor:
+    if hasattr(model, "stages"):  # timm's PVT-v2 ends with a map
+        return model.forward_features(inputs).flatten(2).mT
     if hasattr(model, "forward_features"):
         tokens = model.forward_features(inputs)
         return tokens.flatten(1, 2) if tokens.dim() == 4 else tokens
-    return model(inputs).last_hidden_state
+    tokens = model(inputs).last_hidden_state
+    return tokens.flatten(2).mT if model.config.model_type == "pvt_v2" else tokens
 
 
 def like_reference(model: nn.Module, tokens: Tensor) -> Tensor:
@@ -86,6 +107,19 @@ def like_reference(model: nn.Module, tokens: Tensor) -> Tensor:
     time = encoder.input_resolutions[-1][1]
     folded = tokens.mT.unflatten(2, (encoder.freq_ratio, -1, time))
     return folded.transpose(2, 3).flatten(3)
+
+
+def last_norm(model: nn.Module) -> nn.Module:
+    if hasattr(model, "stages"):
+        return model.stages[-1].norm
+    if (
+        hasattr(model, "encoder")
+        and hasattr(model.encoder, "layers")
+        and hasattr(model.encoder.layers[-1], "layer_norm")
+    ):
+        return model.encoder.layers[-1].layer_norm
+    model = getattr(model, "audio_encoder", model)
+    return model.layernorm if hasattr(model, "layernorm") else model.norm
 
 
 class TestOpeners:
@@ -140,8 +174,7 @@ class TestOpeners:
         with torch.no_grad():
             bare, _ = drive(find(model)(model, inputs, final_norm=False))
             normed, _ = drive(find(model)(model, inputs))
-            norm = getattr(model, "audio_encoder", model)
-            norm = norm.layernorm if hasattr(norm, "layernorm") else norm.norm
+            norm = last_norm(model)
             assert not torch.equal(bare, normed)
             torch.testing.assert_close(norm(bare), normed)
 
@@ -152,7 +185,7 @@ class TestOpeners:
             bare, _ = drive(find(model)(model, inputs, final_norm=False))
             assert torch.equal(bare, reference(model, inputs))
 
-    @pytest.mark.parametrize("name", ["vit", "ast", "dinov2", "swin", "swinv2", "clap-audio"])
+    @pytest.mark.parametrize("name", ["vit", "ast", "dinov2", "swin", "swinv2", "clap-audio", "pvt"])
     @BOTH
     def test_training_mode_draws_the_same_dropout(self, name, granularity):
         model = EVERY[name].build()
@@ -186,6 +219,8 @@ class TestCompile:
             ("clap-audio", "block"),
             ("clip-vision", "block"),
             ("dinov2", "sublayer"),
+            ("timm-pvt", "sublayer"),
+            ("pvt", "block"),
         ],
     )
     def test_one_graph(self, name, granularity):
