@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from _avqa_names import names_of_head, part
 from _close import assert_close
 from avtasks.avqa import (
     AVQAHead,
@@ -21,10 +22,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "avmoe_avqa_avs"
-
-
-def part(golden: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in golden.items() if key.startswith(prefix)}
 
 
 def tokens(maps: Tensor) -> Tensor:
@@ -79,15 +76,12 @@ def test_values_and_gradients_of_the_papers_grounding():
     loss = matching_loss(match, mismatch)
     assert_close(loss, golden["loss"])
     loss.backward()
-    gradients = convert_grounding(part(golden, "grad."), [convert_name(key) for key in part(golden, "grad.")])
-    for name, value in gradients.items():
-        assert_close(grounding.get_parameter(name).grad, value, gradient=True, what=name)
-
-
-def convert_name(key: str) -> str:
-    layer, parameter = key.split(".")
-    ours = {"fc_a1": "audio_in", "fc_gl": "merge", "fc1": "match.0", "fc4": "match.6"}
-    return f"{ours[layer]}.{parameter}"
+    gradients = part(golden, "grad.")
+    names = names_of_head(part(golden, "w."), [f"grounding.{name}" for name in state])
+    assert len(gradients) == 4
+    for key, value in gradients.items():
+        parameter = grounding.get_parameter(names[key].removeprefix("grounding."))
+        assert_close(parameter.grad, value, gradient=True, what=key)
 
 
 def test_values_and_gradients_of_the_papers_head():
@@ -115,18 +109,9 @@ def test_values_and_gradients_of_the_papers_head():
     for name, value in maps.items():
         assert_close(value.grad, gradients.pop(name), gradient=True, what=name)
     assert len(gradients) == 8
-    names = {
-        theirs: ours for ours in state for theirs in golden if theirs[2:] in gradients and same(theirs[2:], ours, head)
-    }
+    names = names_of_head(part(golden, "w."), state)
     for key, value in gradients.items():
-        assert_close(head.get_parameter(names[f"w.{key}"]).grad, value, gradient=True, what=key)
-
-
-def same(theirs: str, ours: str, head: AVQAHead) -> bool:
-    try:
-        return list(convert_head({theirs: torch.zeros(1)}, [ours])[0]) == [ours]
-    except KeyError:
-        return False
+        assert_close(head.get_parameter(names[key]).grad, value, gradient=True, what=key)
 
 
 def test_the_converter_passes_over_what_is_elsewhere_and_names_what_does_not_fit():
