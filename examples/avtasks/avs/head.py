@@ -33,6 +33,8 @@ class AVSHead(nn.Module):
             them out.
         tpavi_stages: Stages whose map reads the sound.
         vision_only: Let maps read themselves instead of the sound: TPAVI's visual form.
+        decode_all: In training, decode frames without a mask too. They cost most of the time in S4, where four of five
+            have none, and only its alignment term asks for them.
 
     Raises:
         ValueError: The mask's size is not a multiple of the coarsest map's.
@@ -59,6 +61,7 @@ class AVSHead(nn.Module):
         gamma: float = 0.1,
         tpavi_stages: Sequence[int] | None = None,
         vision_only: bool = False,
+        decode_all: bool = False,
     ) -> None:
         super().__init__()
         stages = len(vision_dims)
@@ -68,6 +71,7 @@ class AVSHead(nn.Module):
             )
         self.sides = [mask_size // 2 ** (stage + 2) for stage in range(stages)]
         self.vision_only = vision_only
+        self.decode_all = decode_all
         self.vision_in = nn.ModuleList(nn.Linear(dim, channels) for dim in vision_dims)
         self.audio_in = nn.Linear(audio_dim, audio_channels)
         sizes = {"feedforward": feedforward, "gamma": gamma}
@@ -99,7 +103,7 @@ class AVSHead(nn.Module):
 
         Args:
             features: Of :meth:`read`, frames unfolded: ``"vision.S"`` ``(B, T, N, D)`` and ``"audio"`` ``(B, T, D')``.
-            batch: Not used.
+            batch: ``masks`` ``(B, A, 1, H, W)`` says how many frames need be decoded in training.
 
         Returns:
             Logits, the maps behind them, and the sound beside the maps.
@@ -113,8 +117,11 @@ class AVSHead(nn.Module):
             maps[int(stage)], sound = module(maps[int(stage)], None if self.vision_only else audio)
             sounds += [] if sound is None else [sound]
         rectified = [features.relu() for features in maps]
-        logits = self.decoder([features.flatten(0, 1) for features in rectified])
-        return AVSOutput(logits.unflatten(0, audio.shape[:2]), tuple(rectified), tuple(sounds))
+        clips, frames = audio.shape[:2]
+        if self.training and batch is not None and not self.decode_all:
+            frames = batch["masks"].shape[1]
+        logits = self.decoder([features[:, :frames].flatten(0, 1) for features in rectified])
+        return AVSOutput(logits.unflatten(0, (clips, frames)), tuple(rectified), tuple(sounds))
 
     def _map(self, stage: int, tokens: Tensor) -> Tensor:
         """Tokens ``(B, T, N, D)`` to a map ``(B, T, C, side, side)``."""

@@ -11,7 +11,7 @@ class AVSOutput(NamedTuple):
     """What the segmentation head says.
 
     Attributes:
-        logits: One logit per pixel, ``(B, T, 1, H, W)``.
+        logits: One logit per pixel, ``(B, T, 1, H, W)``; in training of the annotated frames alone.
         maps: The rectified maps that the decoder read, fine to coarse, ``(B, T, C, h, w)`` each.
         audio: The sound beside each of them that TPAVI gave it to, ``(B, T, C)`` each; empty without audio.
 

@@ -96,6 +96,7 @@ def build_head(settings: Settings, widths: tuple[int, int], dataset: AVSDataset)
         hidden=chosen.hidden,
         feedforward=chosen.feedforward,
         gamma=chosen.gamma,
+        decode_all=chosen.alignment != "none",
     )
 
 

@@ -18,7 +18,7 @@ class TemporalGate(nn.Module):
 
     Args:
         stages: Number of maps; each has layers of its own.
-        channels: Channels C of the maps.
+        channels: Channels C of the maps, an even number divisible by ``heads``.
         audio_dim: Channels A of the audio.
         heads: Attention heads.
         feedforward: Hidden width of the feed-forward parts.
@@ -72,9 +72,9 @@ class _Stage(nn.Module):
         sizes = {"depth": 2, "heads": heads, "feedforward": feedforward}
         self.vision_in = nn.Linear(channels, channels)
         self.vision_rnn = nn.LSTM(channels, channels, batch_first=True, bidirectional=True)
-        self.audio_rnn = nn.LSTM(audio_dim, audio_dim, batch_first=True, bidirectional=True)
+        self.audio_rnn = nn.LSTM(audio_dim, channels // 2, batch_first=True, bidirectional=True)
         self.vision_encoder = AttentionStack(2 * channels, channels, **sizes)
-        self.audio_encoder = AttentionStack(2 * audio_dim, channels, **sizes)
+        self.audio_encoder = AttentionStack(channels, channels, **sizes)
         self.vision_gate = nn.Linear(channels, 1)
         self.audio_gate = nn.Linear(channels, 1)
 

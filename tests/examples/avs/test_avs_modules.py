@@ -207,6 +207,14 @@ def test_the_head_segments_at_the_size_of_the_masks(options):
     assert len(output.audio) == (0 if "vision_only" in options or "tpavi_stages" in options else 2)
 
 
+def test_frames_without_a_mask_are_decoded_where_they_are_asked_for():
+    given, batch = features(), {"masks": torch.zeros(2, 1, 1, 32, 32)}
+    assert small_head()(given, batch).logits.shape[1] == 1
+    assert small_head(decode_all=True)(given, batch).logits.shape[1] == FRAMES
+    head = small_head().eval()
+    assert torch.equal(head(given, batch).logits, head(given).logits)
+
+
 def test_the_head_names_what_does_not_fit():
     with pytest.raises(ValueError, match="with 2 stages mask_size must be a multiple of 8, got 36"):
         small_head(mask_size=36)
