@@ -13,9 +13,9 @@ python -m benchmarks.run --device cuda --suite all --out benchmarks/results/cuda
 python -m benchmarks.page
 ```
 
-Where time is lent in short pieces, `--suite layer`, `step`, `memory`, `scaling` and `parts`, with `--precision
-float32`, `bfloat16` or `"bfloat16 compiled"`, run one after the other into the same file with `--add`. Compiling
-whole models takes minutes and torch 2.13 or newer."""
+Where time is lent in short pieces, `--suite layer`, `step`, `memory`, `scaling` and `parts`, with
+`--precision float32`, `bfloat16` or `"bfloat16 compiled"`, run one after the other into the same file with `--add`.
+Compiling whole models takes minutes and torch 2.13 or newer."""
 
 HOW = """\
 ```
