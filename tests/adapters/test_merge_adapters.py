@@ -48,7 +48,7 @@ def mixture(**options) -> ax.AdapterMoE:
     return ax.AdapterMoE(
         ax.TokenResampler(5, 6, 24, 16, num_queries=3),
         [ax.LatentCrossAdapter(16, **CROSS, **options)],
-        [ax.BottleneckAdapter(16, activation=None, **options)],
+        [ax.BottleneckAdapter(16, activation=None, exchange=ax.LatentExchange(16, num_latents=4), **options)],
         ax.SoftRouter((16, 16), 2, hidden=(8,)),
     )
 
@@ -62,6 +62,7 @@ OPTIONS = st.fixed_dictionaries(
         "pre_norm": st.booleans(),
         "post_norm": st.booleans(),
         "gate": st.booleans(),
+        "gate_first": st.booleans(),
         "token_mixing": st.sampled_from([None, "gather", "scatter"]),
         "self_attention": st.sampled_from([None, "tokens", "batch"]),
     }
