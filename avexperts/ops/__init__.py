@@ -7,6 +7,7 @@ from avexperts.ops._grouped_linear import grouped_linear as grouped_linear
 from avexperts.ops._latent_write import latent_write as latent_write
 from avexperts.ops._precision import exact_matmul as exact_matmul
 from avexperts.ops._prefix_attention import prefix_attention as prefix_attention
+from avexperts.ops._resample_and_read import interpolate_and_read as interpolate_and_read
 from avexperts.ops._resample_and_read import resample_and_read as resample_and_read
 from avexperts.ops._token_self_mixing import token_self_mixing as token_self_mixing
 from avexperts.ops._zero import zero_of as zero_of
@@ -24,6 +25,7 @@ __all__ = [
     "check_tokens",
     "exact_matmul",
     "grouped_linear",
+    "interpolate_and_read",
     "latent_attention",
     "latent_read",
     "latent_write",

@@ -37,6 +37,26 @@ def test_the_three_forms_are_one_function(m, n, d_in, d_out, latents, kind) -> N
         assert_close(both[1], v.mean(1), what=form)
 
 
+@pytest.mark.parametrize(("m", "n"), [(16, 4), (4, 25), (6, 9), (9, 6), (1, 7), (5, 5)])
+@pytest.mark.parametrize("kind", ["interpolate", "bicubic", "identity"])
+def test_kinds_without_token_weights_read_alike_formed_or_not(m: int, n: int, kind: str) -> None:
+    module = TokenResampler(m, n, 8, 5, kind=kind, strategy="project_first").double()
+    twin = TokenResampler(m, n, 8, 5, kind=kind, strategy="reassociate").double()
+    twin.load_state_dict(module.state_dict())
+    gradients = []
+    for each in (module, twin):
+        torch.manual_seed(0)
+        t, y = torch.rand(3, 5).double().requires_grad_(), torch.randn(2, m, 8).double().requires_grad_()
+        read, mean = each.read(t, y, scale=0.7)
+        assert_close(read, ops.latent_read(t, each(y), scale=0.7))
+        assert_close(mean, each(y).mean(1))
+        assert_close(each.mean(y), mean)
+        loss = read.square().sum() + mean.square().sum()
+        gradients.append(torch.autograd.grad(loss, [t, y, *each.parameters()]))
+    for ours, theirs in zip(*gradients, strict=True):
+        assert_close(ours, theirs, gradient=True)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_the_three_forms_have_the_same_gradients(form: str) -> None:
     torch.manual_seed(0)
@@ -65,6 +85,29 @@ def test_the_cheapest_form_at_the_papers_shapes(in_tokens, out_tokens, in_dim, o
     with torch.device("meta"):
         module = TokenResampler(in_tokens, out_tokens, in_dim, out_dim, num_queries=32 * experts)
     assert module.strategy == expected
+
+
+@pytest.mark.parametrize(("in_tokens", "out_tokens", "rank"), [(2304, 4096, 64), (144, 256, 18), (5, 7, 1)])
+def test_the_default_rank(in_tokens: int, out_tokens: int, rank: int) -> None:
+    with torch.device("meta"):
+        module = TokenResampler(in_tokens, out_tokens, 8, 8, kind="lowrank")
+        chosen = TokenResampler(in_tokens, out_tokens, 8, 8, kind="lowrank", rank=100)
+    assert module.token_squeeze.out_features == rank
+    assert chosen.token_squeeze.out_features == 100
+
+
+@pytest.mark.parametrize("kind", ["lowrank", "interpolate"])
+@pytest.mark.parametrize(
+    ("sizes", "share"),
+    [((2304, 4096, 192, 96), 0.1), ((4096, 2304, 96, 192), 0.1), ((144, 256, 768, 384), 0.95)],
+    ids=str,
+)
+def test_cheaper_kinds_cost_less_at_the_papers_shapes(kind: str, sizes: tuple[int, ...], share: float) -> None:
+    with torch.device("meta"):
+        costs = {k: TokenResampler(*sizes, kind=k).multiply_adds(32) for k in ("dense", kind)}
+    dense, cheap = (min(each.values()) for each in costs.values())
+    assert cheap == costs[kind]["reassociate"]
+    assert cheap <= share * dense
 
 
 def test_identity_weights_return_the_input() -> None:
@@ -105,6 +148,15 @@ def test_interpolate_follows_the_grid_or_the_sequence(m: int, n: int, mode: str)
     assert_close(module.mean(y), expected.mean(1))
 
 
+def test_bicubic_resizes_the_grid() -> None:
+    module = TokenResampler(16, 9, 8, 5, kind="bicubic")
+    y = torch.randn(2, 16, 8)
+    grid = module.channel_mix(y).mT.unflatten(-1, (4, 4))
+    expected = torch.nn.functional.interpolate(grid, size=(3, 3), mode="bicubic").flatten(-2).mT
+    assert_close(module(y), expected)
+    assert_close(module.mean(y), expected.mean(1))
+
+
 def test_cheaper_kinds_have_fewer_parameters() -> None:
     def count(kind: str) -> int:
         return sum(p.numel() for p in TokenResampler(64, 256, 32, 16, kind=kind).parameters())
@@ -115,10 +167,11 @@ def test_cheaper_kinds_have_fewer_parameters() -> None:
 @pytest.mark.parametrize(
     ("args", "options", "message"),
     [
-        ((4, 4, 4, 4), {"kind": "magic"}, "kind is"),
+        ((4, 4, 4, 4), {"kind": "magic"}, "kind is one of .*'bicubic'"),
         ((4, 4, 4, 4), {"strategy": "magic"}, "strategy is"),
         ((0, 4, 4, 4), {}, "sizes must be positive"),
-        ((4, 4, 4, 4), {"kind": "interpolate", "strategy": "reassociate"}, "no token weights to reorder"),
+        ((4, 4, 4, 4), {"kind": "interpolate", "strategy": "mix_first"}, "no form 'mix_first'.*'reassociate'"),
+        ((4, 4, 4, 4), {"kind": "identity", "strategy": "reassociate"}, "no form 'reassociate'.*'project_first'"),
     ],
 )
 def test_bad_arguments(args, options, message: str) -> None:

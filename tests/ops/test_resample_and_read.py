@@ -3,7 +3,14 @@ from __future__ import annotations
 import _figures
 import pytest
 import torch
-from _check_op import RMS_BOUNDS, compiles_and_exports, outputs_and_gradients, worst_against_reference
+import torch.nn.functional as F
+from _check_op import (
+    RMS_BOUNDS,
+    compiles_and_exports,
+    outputs_and_gradients,
+    rms_ratio,
+    worst_against_reference,
+)
 from _close import assert_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -109,6 +116,52 @@ def test_a_frozen_stream_gets_no_gradient() -> None:
     (read.sum() + mean.sum()).backward()
     assert tensors[1].grad is None
     assert all(x.grad is not None for i, x in enumerate(tensors) if i != 1)
+
+
+def interpolated(t: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    return ops.interpolate_and_read(t, y, weight, bias, sides=(6, 5), scale=0.7)
+
+
+def interpolation(frames: int = 2) -> list[Tensor]:
+    return [torch.rand(4, 8), torch.randn(frames, 36, 12), torch.randn(8, 12) / 12**0.5, torch.randn(8)]
+
+
+def formed(t: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Project, interpolate a grid of 6 x 6 to 5 x 5, then read."""
+    grid = F.linear(y, weight, bias).mT.unflatten(-1, (6, 6))
+    tokens = F.interpolate(grid, size=(5, 5), mode="bilinear").flatten(-2).mT
+    return ops.latent_read(t, tokens, scale=0.7), tokens.mean(1)
+
+
+@pytest.mark.parametrize("frames", [0, 1, 3])
+def test_interpolated_tokens_are_read_without_being_formed(frames: int) -> None:
+    tensors = [x.double() for x in interpolation(frames)]
+    pairs = zip(outputs_and_gradients(interpolated, tensors), outputs_and_gradients(formed, tensors), strict=True)
+    for actual, expected in pairs:
+        assert_close(actual, expected, gradient=True)
+
+
+@pytest.mark.parametrize("dtype", RMS_BOUNDS, ids=str)
+def test_error_of_an_interpolated_read(dtype: torch.dtype) -> None:
+    rounded = [x.to(dtype) for x in interpolation()]
+    actual = outputs_and_gradients(interpolated, rounded)
+    expected = outputs_and_gradients(formed, [x.double() for x in rounded], dtype)
+    worst = max(rms_ratio(a, e) for a, e in zip(actual, expected, strict=True))
+    _figures.record(f"interpolate_and_read, {dtype}: RMS error, forward and gradients", worst)
+    assert worst <= RMS_BOUNDS[dtype]
+
+
+def test_an_interpolated_read_is_one_graph_and_can_be_exported() -> None:
+    compiles_and_exports(interpolated, interpolation(3), "reference", batched=[1])
+
+
+def test_autocast_leaves_interpolated_logits_exact() -> None:
+    y, eye, none = interpolation()[1].bfloat16().float(), torch.eye(12), torch.zeros(12)
+    sharp = torch.full((1, 12), 100.0)  # logits in the hundreds, where bfloat16 would choose other tokens
+    exact = ops.interpolate_and_read(sharp, y, eye, none, sides=(6, 5))[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = ops.interpolate_and_read(sharp, y, eye, none, sides=(6, 5))[0]
+    torch.testing.assert_close(ours.float(), exact, rtol=1e-2, atol=1e-2)
 
 
 def test_the_layer_reads_alike_in_every_form() -> None:

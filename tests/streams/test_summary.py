@@ -67,7 +67,8 @@ def test_resamplers_cost_what_they_say(kind: str, strategy: str) -> None:
     rows = experts_of(ax.LockStep(toy_pair(), [(PAIR, ax.ResidualCoupling(experts))]))
     for name, (tokens, dim) in sizes.items():
         resampler = experts[name].exchange.resampler
-        mean = resampler.in_dim * (resampler.in_tokens + dim) if strategy == "reassociate" else 0  # comes with the read
+        tokens_read = resampler.token_mix.in_features
+        mean = resampler.in_dim * (tokens_read + dim) if strategy == "reassociate" else 0  # comes with the read
         expected = mean + (
             resampler.multiply_adds(latents)[strategy] + 2 * latents * tokens * dim + bottleneck_cost(tokens, dim)
         )

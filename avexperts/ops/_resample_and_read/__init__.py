@@ -6,3 +6,4 @@ beat the library's products to pay, so there is none.
 """
 
 from avexperts.ops._resample_and_read._choice import resample_and_read as resample_and_read
+from avexperts.ops._resample_and_read._interpolated import interpolate_and_read as interpolate_and_read

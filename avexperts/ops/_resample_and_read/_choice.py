@@ -17,7 +17,6 @@ def resample_and_read(
     channel_bias: Tensor,
     *,
     scale: float = 1.0,
-    token_squeeze: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Latent tokens read resampled tokens ``V`` that are never formed, and ``V`` is averaged.
 
@@ -35,12 +34,11 @@ def resample_and_read(
     Args:
         latents: ``t``, ``(T, D)``.
         y: The other stream's tokens, ``(B, M, D')``.
-        token_weight: ``W_c``, ``(N, M)``; ``(N, r)`` with ``token_squeeze``.
+        token_weight: ``W_c``, ``(N, M)``.
         token_bias: ``b_c``, ``(N,)``.
         channel_weight: ``W_f``, ``(D, D')``.
         channel_bias: ``b_f``, ``(D,)``.
         scale: Factor on the logits; the papers use 1.
-        token_squeeze: ``(r, M)``, for token weights of low rank; these take the reference.
 
     Returns:
         ``R``, ``(B, T, D)``, and the mean, ``(B, D)``.
@@ -52,11 +50,10 @@ def resample_and_read(
         >>> read.shape, mean.shape
         (torch.Size([7, 2, 4]), torch.Size([7, 4]))
     """
-    forms: dict[str, str | None] = {} if token_squeeze is not None else {"fused": None, "compiled": None}
-    form = choose("resample_and_read", y, small_first(y, forms))
+    form = choose("resample_and_read", y, small_first(y, {"fused": None, "compiled": None}))
     parameters = (token_weight, token_bias, channel_weight, channel_bias)
     if form == "fused":
         read, mean, *_ = resample_and_read_op(latents, y.to(compute_dtype(y)), *parameters, scale)
         return read, mean
     run = compiled(reference) if form == "compiled" else reference
-    return run(latents, y, *parameters, scale, token_squeeze)
+    return run(latents, y, *parameters, scale)
