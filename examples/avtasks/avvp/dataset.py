@@ -10,6 +10,9 @@ from torch import Tensor
 from .annotations import CATEGORIES, weak_labels
 from .splits import Truth, read_split, read_truth
 
+MOTION = "feats/r2plus1d_18"
+MOTION_DIM = 512
+
 
 class LLPDataset(ClipDataset):
     """One split of the LLP dataset in its official layout (Tian et al., ECCV 2020).
@@ -25,7 +28,7 @@ class LLPDataset(ClipDataset):
         allow_missing: Leave out clips whose media are absent, and list them in :attr:`missing`; without it
             they are an error. Media that are there but damaged are always one.
         repair: Correct the three garbled rows of the shipped audio annotations.
-        motion: Folder of ``ID.npy``, ``(10, 512)`` features of a video network (R(2+1)D), where the head takes them.
+        motion: Also read features of a video network (R(2+1)D), ``feats/r2plus1d_18/ID.npy``, ``(10, 512)``.
 
     Attributes:
         categories: Names of the C events.
@@ -51,7 +54,7 @@ class LLPDataset(ClipDataset):
         frame_size: tuple[int, int] = (192, 192),
         allow_missing: bool = True,
         repair: bool = True,
-        motion: str | Path | None = None,
+        motion: bool = False,
     ) -> None:
         folder = Path(folder)
         self.categories = read_categories(folder / "categories.txt", CATEGORIES)
@@ -61,9 +64,9 @@ class LLPDataset(ClipDataset):
         if split != "train":
             found = [media.clip for media in self.media]
             self._truth = read_truth(folder, found, self.categories, repair=repair)
-        self.motion = Path(motion) if motion else None
+        self.motion = folder / MOTION if motion else None
         if self.motion:
-            self._check_motion()
+            self._check_motion(self.motion)
 
     def truth(self, index: int) -> dict[str, Tensor]:
         """Look up the annotation of one clip without reading its pictures or sound.
@@ -94,14 +97,14 @@ class LLPDataset(ClipDataset):
             raise ValueError("the training split of LLP has weak labels alone, no audio and visual events")
         return Truth(*(part[: len(self)] for part in self._truth))
 
-    def _check_motion(self) -> None:
+    def _check_motion(self, folder: Path) -> None:
         for media in self.media:
-            path = self.motion / f"{media.clip.video_id}.npy"
+            path = folder / f"{media.clip.video_id}.npy"
             if not path.is_file():
                 raise FileNotFoundError(f"{path}: no such file of motion features")
             try:
                 shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
             except (ValueError, OSError, EOFError) as error:
                 raise ValueError(f"{path}: truncated or not a .npy array ({error})") from None
-            if len(shape) != 2 or shape[0] != self.segments:
-                raise ValueError(f"{path}: has the shape {shape}; expected ({self.segments}, width)")
+            if shape != (self.segments, MOTION_DIM):
+                raise ValueError(f"{path}: has the shape {shape}; expected {(self.segments, MOTION_DIM)}")

@@ -54,7 +54,7 @@ class HeadSettings:
         smoothing: Pulls the visual targets this far towards 1/2.
         balance: Weight of the experts' load-balance loss.
         mixup: Mix the sound of every second with that of another one of its clip while training.
-        motion: Folder of R(2+1)D features, one ID.npy per clip, for a head that takes them.
+        motion: Take the dataset's R(2+1)D features beside the vision tower's, from feats/r2plus1d_18/ID.npy.
         repair: Correct the three garbled rows of the shipped audio annotations.
     """
 
@@ -67,7 +67,7 @@ class HeadSettings:
     smoothing: float = 0.1
     balance: float = 1.0
     mixup: bool = True
-    motion: Path | None = None
+    motion: bool = False
     repair: bool = True
 
 
@@ -116,9 +116,7 @@ PRESETS = {
         final_audio_norm=False,
         rows=("silent", "frozen", "avmoe"),
         in_memory=False,
-        head=HeadSettings(
-            dim=128, depths=(3, 3, 6), heads=8, motion=Path("data/LLP_dataset/feats/r2plus1d_18"), mixup=True
-        ),
+        head=HeadSettings(dim=128, depths=(3, 3, 6), heads=8, motion=True),
         adapters=AdapterSettings(
             num_latents=32,
             reduction=8,

@@ -10,14 +10,13 @@ from avtasks.model import ENTRY, FeatureModel
 from avtasks.study import EXPERIMENTS, Bench, Experiment, Task
 from torch import Tensor, nn
 
-from .dataset import LLPDataset
+from .dataset import MOTION_DIM, LLPDataset
 from .metrics import parsing_scores
 from .mgn_head import MGNHead
 from .mixup import mix_seconds
 from .output import AVVPOutput
 from .settings import HeadSettings, Settings
 
-MOTION = 512  # width of R(2+1)D features
 SOUND = (f"{ENTRY}audio", f"{FeatureModel.PREFIX}audio", "mel", "waveform")
 
 
@@ -87,7 +86,7 @@ def build_head(settings: Settings, widths: tuple[int, int], dataset: LLPDataset)
     chosen = settings.head
     return MGNHead(
         *widths,
-        motion_dim=MOTION if chosen.motion else 0,
+        motion_dim=MOTION_DIM if chosen.motion else 0,
         num_classes=len(dataset.categories),
         dim=chosen.dim,
         depths=chosen.depths,

@@ -74,19 +74,19 @@ def test_a_missing_clip_does_not_shift_the_truth(folder):
 
 
 def test_motion_features(folder):
-    motion = folder / "r2plus1d_18"
-    motion.mkdir()
+    motion = folder / "feats" / "r2plus1d_18"
+    motion.mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=r"BjCEufrlXm4\.npy: no such file of motion features"):
-        LLPDataset(folder, "train", motion=motion)
+        LLPDataset(folder, "train", motion=True)
     path = motion / f"{IDS[0]}.npy"
     np.save(path, np.ones((10, 512), "float32"))
-    assert LLPDataset(folder, "train", motion=motion).truth(0)["motion"].shape == (10, 512)
+    assert LLPDataset(folder, "train", motion=True).truth(0)["motion"].shape == (10, 512)
     np.save(path, np.ones((9, 512), "float32"))
-    with pytest.raises(ValueError, match=r"has the shape \(9, 512\); expected \(10, width\)"):
-        LLPDataset(folder, "train", motion=motion)
+    with pytest.raises(ValueError, match=r"has the shape \(9, 512\); expected \(10, 512\)"):
+        LLPDataset(folder, "train", motion=True)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match=r"BjCEufrlXm4\.npy: truncated or not a \.npy array"):
-        LLPDataset(folder, "train", motion=motion)
+        LLPDataset(folder, "train", motion=True)
 
 
 def test_own_categories(folder):
