@@ -26,7 +26,7 @@ class DualGuidedAdapter(nn.Module):
     .. math::
         q &= \mathrm{mean}_N(\phi(W_1 a) \odot \phi(W_2 x')), \quad c = \sigma(W_4\, \phi(W_3 q)) \\
         s &= W_7(\phi(W_5 (x' \odot (c + 1))) \odot \phi(W_6 a)) \\
-        x'' &= x' \odot (0.3\, c + 0.05\, \sigma(s) + 0.7)
+        x'' &= x' \odot (\alpha\, c + \beta\, \sigma(s) + 1 - \alpha)
 
     then a :class:`BottleneckAdapter` with a ReLU. The spatial map is ``softmax_N(tanh(s))``: where to pool.
 
@@ -37,7 +37,10 @@ class DualGuidedAdapter(nn.Module):
         latent_init: ``"uniform"``, ``"normal"`` or ``"zeros"``.
         scale: Factor on the attention logits; the paper uses 1.
         latent_gate_init: Where the gate of the latent attention starts.
-        **bottleneck: Arguments of :class:`BottleneckAdapter`.
+        channel_weight: ``alpha``; the paper's program for multi-source segmentation has 0.2.
+        spatial_weight: ``beta``; there it is 0.1.
+        **bottleneck: Arguments of :class:`BottleneckAdapter`. The segmentation programs have ``pre_norm=False`` and
+            ``gate_first=True``.
 
     Example:
         >>> import torch
@@ -56,6 +59,8 @@ class DualGuidedAdapter(nn.Module):
         latent_init: Literal["uniform", "normal", "zeros"] = "uniform",
         scale: float = 1.0,
         latent_gate_init: float = 0.0,
+        channel_weight: float = 0.3,
+        spatial_weight: float = 0.05,
         **bottleneck: Any,
     ) -> None:
         super().__init__()
@@ -63,6 +68,7 @@ class DualGuidedAdapter(nn.Module):
             raise ValueError(f"DualGuidedAdapter halves its channels, so dim must be even, got {dim}")
         half = dim // 2
         self.dim = dim
+        self.channel_weight, self.spatial_weight = channel_weight, spatial_weight
         self.exchange = LatentExchange(
             dim,
             num_latents=num_latents,
@@ -97,7 +103,7 @@ class DualGuidedAdapter(nn.Module):
         channel = self.channel_gate(self.channel_squeeze(shared).relu()).sigmoid()[:, None]
         joint = self.spatial_own(x * (channel + 1)).relu() * self.spatial_guide(guide).relu()[:, None]
         spatial = self.spatial_logit(joint)
-        x = x * (0.3 * channel + 0.05 * spatial.sigmoid() + 0.7)
+        x = x * (self.channel_weight * channel + self.spatial_weight * spatial.sigmoid() + (1 - self.channel_weight))
         return DualGuidedOutput(self.bottleneck(x), spatial.tanh().softmax(1).mT)
 
     def _read(self, other: Tensor) -> tuple[Tensor, Tensor]:

@@ -208,7 +208,8 @@ class TokenResampler(nn.Module):
 
 def _sides(in_tokens: int, out_tokens: int) -> tuple[int, int]:
     sides = math.isqrt(in_tokens), math.isqrt(out_tokens)
-    return sides if (sides[0] ** 2, sides[1] ** 2) == (in_tokens, out_tokens) else (in_tokens, out_tokens)
+    grids = in_tokens > 1 and (sides[0] ** 2, sides[1] ** 2) == (in_tokens, out_tokens)  # one token is no grid
+    return sides if grids else (in_tokens, out_tokens)
 
 
 def _interpolate(tokens: Tensor, sides: tuple[int, int] | None, mode: str) -> Tensor:

@@ -10,6 +10,14 @@ from avexperts.streams import LockStep, ResidualCoupling, SiteInfo, Stream, open
 BuildExpert: TypeAlias = Callable[[str, SiteInfo, list[SiteInfo]], nn.Module]
 
 
+def gate_of_each(gate: bool | Mapping[str, bool]) -> dict[str, bool]:
+    """Whether the experts of each stream have an output gate."""
+    gates = dict(gate) if isinstance(gate, Mapping) else {"vision": gate, "audio": gate}
+    if gates.keys() != {"vision", "audio"}:
+        raise ValueError(f"gate is for both streams, or one for each of 'vision' and 'audio', got {gate!r}")
+    return gates
+
+
 def assemble(
     build: BuildExpert,
     backbones: Mapping[str, nn.Module | Stream],

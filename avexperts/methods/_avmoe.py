@@ -7,7 +7,7 @@ from torch import nn
 
 from avexperts.adapters import BottleneckAdapter, LatentCrossAdapter, LatentExchange, TokenResampler
 from avexperts.experts import AdapterMoE
-from avexperts.methods._assemble import assemble
+from avexperts.methods._assemble import assemble, gate_of_each
 from avexperts.methods._remembered import remembered
 from avexperts.routing import SoftRouter
 from avexperts.streams import LockStep, SiteInfo, Stream
@@ -37,7 +37,7 @@ def avmoe(
     token_mixing: Literal["gather", "scatter"] | None = None,
     self_attention: Literal["tokens", "frames", "batch", "latents"] | None = None,
     frames_per_clip: int | None = None,
-    resampler: Literal["dense", "lowrank", "interpolate", "identity"] = "dense",
+    resampler: Literal["dense", "lowrank", "interpolate", "bicubic", "identity"] = "dense",
     router_hidden: Sequence[int] = (128, 32),
     router_noise: float = 0.0,
     balance: Literal["kl", "upstream"] = "kl",
@@ -123,9 +123,7 @@ def avmoe(
         "post_norm": post_norm,
         "gate_init": gate_init,
     }
-    gates = dict(gate) if isinstance(gate, Mapping) else {"vision": gate, "audio": gate}
-    if gates.keys() != {"vision", "audio"}:
-        raise ValueError(f"gate is for both streams, or one for each of 'vision' and 'audio', got {gate!r}")
+    gates = gate_of_each(gate)
 
     def build(stream: str, own: SiteInfo, others: list[SiteInfo]) -> AdapterMoE:
         scale = own.dim**-0.5 if latent_scale == "sqrt" else latent_scale

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from torch import nn
 
 from avexperts.adapters import DualGuidedAdapter, TokenResampler
-from avexperts.methods._assemble import assemble
+from avexperts.methods._assemble import assemble, gate_of_each
 from avexperts.methods._remembered import remembered
 from avexperts.streams import LockStep, SiteInfo, Stream
 
@@ -22,7 +22,10 @@ def dg_sct(
     latent_init: Literal["uniform", "normal", "zeros"] = "uniform",
     latent_scale: float = 1.0,
     latent_gate_init: float = 0.0,
-    resampler: Literal["dense", "lowrank", "interpolate", "identity"] = "dense",
+    channel_weight: float = 0.3,
+    spatial_weight: float = 0.05,
+    gate: bool | Mapping[str, bool] = True,
+    resampler: Literal["dense", "lowrank", "interpolate", "bicubic", "identity"] = "dense",
     pairing: Literal["last_of_group", "even"] | Sequence[Mapping[str, str]] = "last_of_group",
     skip_every: int | None = None,
     stages: Sequence[int] | None = None,
@@ -38,6 +41,13 @@ def dg_sct(
     A :class:`DualGuidedAdapter` per stream at every paired site, placed as in :func:`avmoe`. The spatial maps are
     read at ``out.readings["spatial_map"]``; the paper pools the final tokens with the last of each stream.
 
+    The recipes of its other programs, all with ``latent_init="zeros"``:
+
+    - question answering: ``num_latents=2, groups=4``;
+    - single-source segmentation: ``resampler="bicubic", pre_norm=False, gate_first=True``;
+    - multi-source segmentation: ``reduction=2, channel_weight=0.2, spatial_weight=0.1, pre_norm=False,
+      gate_first=True``.
+
     Args:
         vision: A model that :func:`open_backbone` knows, or a stream opened with an example.
         audio: The same for sound.
@@ -47,6 +57,9 @@ def dg_sct(
         latent_init: Initialisation of the latent tokens.
         latent_scale: Factor on the latent attention's logits.
         latent_gate_init: Where the gate of the latent attention starts.
+        channel_weight: See :class:`DualGuidedAdapter`.
+        spatial_weight: See :class:`DualGuidedAdapter`.
+        gate: Learned output scale, for both streams or by stream, ``{"vision": True, "audio": False}``.
         resampler: Kind of :class:`TokenResampler`.
         pairing: See :func:`pair_sites`.
         skip_every: Leave out every n-th stage.
@@ -73,6 +86,7 @@ def dg_sct(
         >>> len(model.couplings)
         4
     """
+    gates = gate_of_each(gate)
 
     def build(stream: str, own: SiteInfo, others: list[SiteInfo]) -> DualGuidedAdapter:
         (other,) = others
@@ -85,6 +99,9 @@ def dg_sct(
             latent_init=latent_init,
             latent_gate_init=latent_gate_init,
             scale=latent_scale,
+            channel_weight=channel_weight,
+            spatial_weight=spatial_weight,
+            gate=gates[stream],
             **bottleneck,
         )
 

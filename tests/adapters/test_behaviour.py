@@ -47,6 +47,9 @@ ADAPTERS: dict[str, Callable[[], nn.Module]] = {
     "latent-cross": lambda: ax.LatentCrossAdapter(DIM, num_latents=3, resampler=resampler()),
     "latent-cross-scaled": lambda: ax.LatentCrossAdapter(DIM, scale=0.25, resampler=resampler(), latent_init="normal"),
     "dual-guided": lambda: ax.DualGuidedAdapter(DIM, num_latents=3, resampler=resampler()),
+    "dual-guided-gate-first": lambda: ax.DualGuidedAdapter(
+        DIM, num_latents=3, pre_norm=False, gate_first=True, channel_weight=0.2, resampler=resampler(kind="bicubic")
+    ),
     "moe-1+1": mixture,
     "moe-2+2": lambda: mixture(2, 2),
     "moe-1+2-own-latents": lambda: mixture(1, 2, own_latents=True),

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from _close import assert_close
 from _golden import Golden
 from torch import Tensor
 
-from avexperts import AdapterMoE, BottleneckAdapter, LatentCrossAdapter, LatentExchange, SoftRouter, TokenResampler
+from avexperts import (
+    AdapterMoE,
+    BottleneckAdapter,
+    DualGuidedAdapter,
+    LatentCrossAdapter,
+    LatentExchange,
+    SoftRouter,
+    TokenResampler,
+)
 from avexperts.checkpoints import convert
 
-NAMES = {"x": "in.x", "other": "in.other", "y": "out.y", "probe": "cot.y", "grad.x": "gin.x", "grad.other": "gin.other"}
+NAMES = {
+    "spatial_map": "out.spatial_map",
+    "x": "in.x",
+    "other": "in.other",
+    "y": "out.y",
+    "probe": "cot.y",
+    "grad.x": "gin.x",
+    "grad.other": "gin.other",
+}
 
 
 def case(name: str) -> Golden:
@@ -50,3 +68,18 @@ def test_mixture_with_load_balance() -> None:
         module(golden.tensors["in.x"], golden.tensors["in.other"]).probs.argmax(-1),
         golden.tensors["expert_index"][:, 0],
     )
+
+
+def test_dual_guided_adapter_of_single_source_segmentation() -> None:
+    module = DualGuidedAdapter(
+        8,
+        resampler=TokenResampler(36, 16, 6, 8, kind="bicubic"),
+        num_latents=4,
+        latent_init="zeros",
+        reduction=2,
+        pre_norm=False,
+        gate_first=True,
+    )
+    convert_dg_sct = partial(convert.dg_sct, unapplied=["conv_adapter", "ln_before"])
+    golden = case("dgsct_s4_adapter_bicubic")
+    golden.check(module, lambda x: module(x["x"], x["other"])._asdict(), convert_dg_sct)

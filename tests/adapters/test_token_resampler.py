@@ -37,7 +37,7 @@ def test_the_three_forms_are_one_function(m, n, d_in, d_out, latents, kind) -> N
         assert_close(both[1], v.mean(1), what=form)
 
 
-@pytest.mark.parametrize(("m", "n"), [(16, 4), (4, 25), (6, 9), (9, 6), (1, 7), (5, 5)])
+@pytest.mark.parametrize(("m", "n"), [(16, 4), (4, 25), (6, 9), (9, 6), (1, 7), (1, 9), (9, 1), (5, 5)])
 @pytest.mark.parametrize("kind", ["interpolate", "bicubic", "identity"])
 def test_kinds_without_token_weights_read_alike_formed_or_not(m: int, n: int, kind: str) -> None:
     module = TokenResampler(m, n, 8, 5, kind=kind, strategy="project_first").double()
@@ -53,6 +53,7 @@ def test_kinds_without_token_weights_read_alike_formed_or_not(m: int, n: int, ki
         assert_close(each.mean(y), mean)
         loss = read.square().sum() + mean.square().sum()
         gradients.append(torch.autograd.grad(loss, [t, y, *each.parameters()]))
+    assert module(y).shape == (2, module.out_tokens, 5)
     for ours, theirs in zip(*gradients, strict=True):
         assert_close(ours, theirs, gradient=True)
 

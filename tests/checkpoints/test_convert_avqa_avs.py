@@ -80,3 +80,11 @@ def test_one_expert_with_latents_is_told_apart(kind: str) -> None:
     assert "my_tokens" in papers
     assert ("gate_self" in papers) == (kind == "own")
     module.load_state_dict(convert.avmoe(papers))
+
+
+def test_what_a_program_does_not_apply_is_left_out_by_name_only() -> None:
+    papers = Golden("avmoe_avqa_avs", "dgsct_s4_adapter_bicubic").w
+    everything = convert.dg_sct(papers)
+    applied = convert.dg_sct(papers, unapplied=["conv_adapter", "ln_before"])
+    left = {"exchange.resampler.token_mix", "bottleneck.pre_norm"}
+    assert {key.rpartition(".")[0] for key in everything.keys() - applied.keys()} == left

@@ -23,7 +23,7 @@ def test_towers_that_cannot_be_paired_are_refused_with_advice() -> None:
     assert len(model.couplings) == 4
 
 
-@pytest.mark.parametrize("resampler", ["dense", "lowrank", "interpolate", "identity"])
+@pytest.mark.parametrize("resampler", ["dense", "lowrank", "interpolate", "bicubic", "identity"])
 def test_every_kind_of_resampler_serves(resampler: str) -> None:
     out = toy_avmoe(resampler=resampler)(toy_inputs())
     assert out.vision.shape == (3, 9, 16)
@@ -87,3 +87,37 @@ def test_unimodal_experts_attend_over_frames(options: dict) -> None:
     model, inputs = open_gates(toy_avmoe(**options)).eval(), toy_inputs()
     moved = inputs | {"vision": torch.cat([torch.randn(1, 9, 3), inputs["vision"][1:]])}
     assert not torch.allclose(model(inputs).vision[1:], model(moved).vision[1:], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"num_latents": 2, "groups": 1},
+        {"resampler": "bicubic", "pre_norm": False, "gate_first": True},
+        {"reduction": 2, "channel_weight": 0.2, "spatial_weight": 0.1, "pre_norm": False, "gate_first": True},
+    ],
+    ids=["avqa", "s4", "ms3"],
+)
+def test_dg_sct_of_the_other_programs(recipe: dict) -> None:
+    recipe |= {"latent_init": "zeros", "gate": {"vision": True, "audio": False}}
+    model, inputs = ax.methods.dg_sct(**toy_pair(), **recipe), toy_inputs()
+    with model.disable_adapters():
+        bare = model(inputs)
+    fresh = model(inputs)
+    assert torch.equal(fresh.vision, bare.vision)
+    assert not torch.allclose(open_gates(model)(inputs).vision, bare.vision, atol=1e-3)
+    assert {
+        name.split(".")[2] for name, _ in model.couplings.named_parameters() if name.endswith("bottleneck.gate")
+    } == {"vision"}
+
+
+def test_channel_and_spatial_weights_keep_the_mean_of_the_tokens() -> None:
+    torch.manual_seed(0)
+    adapter = ax.DualGuidedAdapter(16, channel_weight=0.2, spatial_weight=0.0)
+    seen: list[torch.Tensor] = []
+    adapter.bottleneck.register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
+    torch.nn.init.zeros_(adapter.channel_gate.weight)
+    torch.nn.init.zeros_(adapter.channel_gate.bias)  # then every channel's gate is one half
+    x = torch.randn(2, 5, 16)
+    adapter(x, torch.randn(2, 7, 16))
+    torch.testing.assert_close(seen[0], 0.9 * x)

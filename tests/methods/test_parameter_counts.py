@@ -71,10 +71,11 @@ def test_question_answering_and_segmentation(towers, options: dict, pairs: int, 
     assert millions(model.couplings, "token_mix") == pytest.approx(mixing, abs=0.06)
 
 
-def test_dg_sct(towers) -> None:
+@pytest.mark.parametrize(("resampler", "expected"), [("dense", 188.5), ("bicubic", 188.5 - 81.1)])
+def test_dg_sct(towers, resampler: str, expected: float) -> None:
     with torch.device("meta"):
-        model = ax.methods.dg_sct(**towers, batch_norm=True)
-    assert millions(model.couplings) == pytest.approx(188.5, abs=0.06)
+        model = ax.methods.dg_sct(**towers, batch_norm=True, resampler=resampler)
+    assert millions(model.couplings) == pytest.approx(expected, abs=0.06)
 
 
 def test_lavish_on_two_copies_of_the_visual_tower(towers) -> None:

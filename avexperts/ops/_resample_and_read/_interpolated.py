@@ -55,14 +55,12 @@ def interpolate_and_read(
         (torch.Size([7, 2, 4]), torch.Size([7, 4]))
     """
     asked = exact_matmul(scale * exact_matmul(latents, channel_weight), y.mT)
-    tokens, axis = y.shape[1], None
-    if sides is not None:
-        axis = _interpolation(*sides, mode, asked)
-        tokens = sides[1] if sides[0] == y.shape[1] else sides[1] ** 2
+    axis = None if sides is None else _interpolation(*sides, mode, asked)
+    grid = sides is not None and sides[0] != y.shape[1]
     with no_autocast(asked):
-        rows = _along(asked, axis).softmax(-1)
-        average = asked.new_full((1, tokens), 1 / tokens).expand(y.shape[0], -1, -1)
-        rows = _along(torch.cat([rows, average], 1), None if axis is None else axis.mT).to(y.dtype)
+        rows = _along(asked, axis, grid).softmax(-1)
+        average = rows.new_full((1, rows.shape[-1]), 1 / rows.shape[-1]).expand(y.shape[0], -1, -1)
+        rows = _along(torch.cat([rows, average], 1), None if axis is None else axis.mT, grid).to(y.dtype)
     values = F.linear(rows @ y, channel_weight, channel_bias)
     return latents + values[:, :-1], values[:, -1]
 
@@ -73,10 +71,10 @@ def _interpolation(side_in: int, side_out: int, mode: str, like: Tensor) -> Tens
     return F.interpolate(points[None, None], size=(side_in, side_out), mode=mode, align_corners=False)[0, 0]
 
 
-def _along(rows: Tensor, axis: Tensor | None) -> Tensor:
-    """Mix the last dimension: by ``axis`` itself, or along both sides of the square that it holds."""
+def _along(rows: Tensor, axis: Tensor | None, grid: bool) -> Tensor:
+    """Mix the last dimension: by ``axis`` itself, or along both sides of the ``grid`` that it holds."""
     if axis is None:
         return rows
-    if len(axis) == rows.shape[-1]:
+    if not grid:
         return rows @ axis
     return (axis.mT @ (rows.unflatten(-1, (len(axis), len(axis))) @ axis)).flatten(-2)
