@@ -81,12 +81,14 @@ class Settings(RunSettings):
     Attributes:
         out: Folder for metrics.json, config.json, pictures, checkpoints and the TensorBoard log.
         rows: Which models to train and compare.
+        drawn_clips: Clips in the picture of what is heard and seen.
         forge: The forged dataset.
         head: The head.
     """
 
     out: Path = Path("runs/avvp")
     rows: tuple[Literal["silent", "vision", "audio", "frozen", "unimodal", "cross", "avmoe"], ...] = ROWS
+    drawn_clips: int = 6
     forge: ForgeSettings = field(default_factory=ForgeSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
 

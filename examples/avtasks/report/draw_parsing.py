@@ -65,7 +65,7 @@ def _draw_row(axis: Axes, row: dict[str, Tensor], labels: list[int], categories:
             seconds = row[model][:, label].nonzero().flatten().tolist()
             colour = colormaps["tab20"](label % 20)
             alpha = 1.0 if model == next(iter(row)) else 0.55
-            axis.broken_barh([(second, 1) for second in seconds], (height - 0.45, 0.9), color=colour, alpha=alpha)
+            axis.broken_barh([(second, 1) for second in seconds], (height - 0.45, 0.9), color=colour, alpha=alpha, lw=0)
             if model == next(iter(row)):
                 axis.text(0.05, height, categories[label], fontsize=6, va="center")
     axis.set(ylim=(len(lines) - 0.5, -0.5))
