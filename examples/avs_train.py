@@ -24,7 +24,11 @@ from PIL import Image
 
 def main(settings: avs.Settings) -> None:
     """Check everything, train every row with every seed, and report."""
-    bench = open_bench(settings, avs.avs_task(settings))
+    try:
+        task = avs.avs_task(settings)
+    except ValueError as error:
+        raise SystemExit(f"avs_train.py: {error}") from None
+    bench = open_bench(settings, task)
     rows = compare(bench)
     if processes().is_main_process:
         draw(bench)
@@ -48,7 +52,12 @@ def draw(bench: Bench) -> None:
     names = [one.clip.video_id for one in media]
     draw_masks(settings.out / "masks.png", torch.from_numpy(np.array(frames)), truth, predictions, names)
     if routing:
-        draw_routing(settings.out / "routing.png", routing, ["cross-modal expert", "unimodal expert"])
+        draw_routing(settings.out / "routing.png", routing, _names_of(settings.experts))
+
+
+def _names_of(experts: tuple[int, int]) -> list[str]:
+    kinds = ["cross-modal expert"] * experts[0] + ["unimodal expert"] * experts[1]
+    return [f"{kind} {number}" if len(kinds) > 2 else kind for number, kind in enumerate(kinds, start=1)]
 
 
 def read_settings(arguments: Sequence[str]) -> avs.Settings:

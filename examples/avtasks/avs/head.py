@@ -128,6 +128,11 @@ class AVSHead(nn.Module):
         side = math.isqrt(tokens.shape[2])
         if side * side != tokens.shape[2]:
             raise ValueError(f"stage {stage} has {tokens.shape[2]} tokens, which make no square map")
+        if tokens.shape[-1] != self.vision_in[stage].in_features:
+            wanted = self.vision_in[stage].in_features
+            raise ValueError(
+                f"stage {stage} has tokens {tokens.shape[-1]} wide, the head takes {wanted}: see vision_dims"
+            )
         features = self.vision_in[stage](tokens).mT.unflatten(-1, (side, side)).flatten(0, 1)
         if side != self.sides[stage]:
             features = F.interpolate(features, (self.sides[stage],) * 2, mode="bicubic", align_corners=False)

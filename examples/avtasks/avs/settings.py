@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from avtasks.model import AdapterSettings
 from avtasks.study import RunSettings, SceneSettings
 from avtasks.training import Recipe
 
@@ -69,6 +70,7 @@ class Settings(RunSettings):
     Attributes:
         out: Folder for metrics.json, config.json, pictures, checkpoints and the TensorBoard log.
         subset: "s4" (one thing sounds, first frames annotated) or "ms3" (several may, all frames annotated).
+        experts: Cross-modal and unimodal experts of AVMoE, per site and stream.
         rows: Which models to train and compare; "muted" is the trained AVMoE without sound.
         forge: The forged dataset.
         head: The head.
@@ -76,6 +78,7 @@ class Settings(RunSettings):
 
     out: Path = Path("runs/avs_s4")
     subset: Literal["s4", "ms3"] = "s4"
+    experts: tuple[int, int] = (1, 1)
     rows: tuple[Literal["vision", "frozen", "unimodal", "cross", "avmoe", "muted"], ...] = ROWS
     forge: ForgeSettings = field(default_factory=ForgeSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
@@ -86,14 +89,91 @@ _SMALL = Settings(
     adapter_recipe=Recipe(epochs=6, batch_size=8, lr=2e-3, weight_decay=0.01),
 )
 
+_PAPER_RECIPE = Recipe(
+    epochs=50,
+    batch_size=2,
+    accumulate=4,
+    sum_gradients=True,
+    optimizer="adam",
+    lr=3e-4,
+    schedule="constant",
+    save_every=100,
+    workers=4,
+)
+
+_PAPER_HEAD = HeadSettings(
+    vision_dims=(192, 384, 768, 1536),
+    channels=256,
+    audio_channels=128,
+    hidden=(128, 32),
+    feedforward=1024,
+    gamma=0.05,
+    capped_loss=True,
+)
+
+_PAPER = Settings(
+    preset="paper",
+    seed=123,
+    data=Path("data/AVSBench"),
+    vision="timm/swinv2_large_window12_192.ms_in22k",
+    audio="htsat:HTSAT_AudioSet_Saved_1.ckpt",
+    clip_seconds=5,
+    final_audio_norm=False,
+    rows=("avmoe", "muted"),  # "frozen" keeps the maps of all clips in memory: 60 GB
+    in_memory=False,
+    select_on="test",
+    head=_PAPER_HEAD,
+    adapters=AdapterSettings(
+        num_latents=87,
+        reduction=8,
+        groups=2,
+        post_norm=True,
+        gate=True,
+        audio_gate=False,
+        gate_init=0.0,
+        latent_gate_init=0.0,
+        latent_init="uniform",
+        latent_scale=1.0,
+        unimodal_activation="none",
+        # the published layer attends over all clips of a batch, and is tested with one clip in it: this is that layer
+        self_attention="frames",
+        frames_per_clip=5,
+        router_hidden=(128, 32),
+        router_noise=0.01,
+        stages=(),
+        converged_head=False,
+        head_lr=0.0,
+        gate_lr=0.0,
+    ),
+    frozen_recipe=_PAPER_RECIPE,
+    adapter_recipe=_PAPER_RECIPE,
+)
+
 PRESETS = {
-    "s4": {"small": _SMALL},
+    "s4": {"small": _SMALL, "paper": _PAPER},
     "ms3": {
         "small": replace(
             _SMALL,
             out=Path("runs/avs_ms3"),
             subset="ms3",
             head=HeadSettings(gamma=0.1),
-        )
+        ),
+        "paper": replace(
+            _PAPER,
+            out=Path("runs/avs_ms3"),
+            subset="ms3",
+            experts=(2, 2),
+            head=replace(_PAPER_HEAD, gamma=0.1, alignment="kl", alignment_weight=0.5, balance_weight=0.01),
+            adapters=replace(
+                _PAPER.adapters,
+                reduction=2,
+                skip_every=2,
+                self_attention="latents",
+                frames_per_clip=0,
+                balance="upstream",
+            ),
+            frozen_recipe=replace(_PAPER_RECIPE, lr=1.5e-4, accumulate=1, epochs=60),
+            adapter_recipe=replace(_PAPER_RECIPE, lr=1.5e-4, accumulate=1, epochs=60),
+        ),
     },
 }

@@ -28,10 +28,17 @@ def avs_task(settings: Settings) -> Task:
     Returns:
         What the program needs besides the settings.
 
+    Raises:
+        ValueError: The row "muted" does not follow the row that it mutes.
+
     Example:
         >>> avs_task(Settings()).taps
         ('vision.stages.0', 'vision.stages.1')
     """
+    rows = settings.rows
+    if "muted" in rows and "avmoe" not in rows[: rows.index("muted")]:
+        raise ValueError("the row 'muted' is the trained AVMoE without sound: put 'avmoe' before it in --rows")
+    name = f"AVMoE {settings.experts[0]}+{settings.experts[1]}"
     return Task(
         name="avs",
         title=f"AVSBench {settings.subset}, MJ and MF in percent (MF: best threshold of each clip)",
@@ -44,7 +51,11 @@ def avs_task(settings: Settings) -> Task:
             "epochs": "epochs",
             "seconds": "seconds",
         },
-        experiments={**EXPERIMENTS, "muted": Experiment("AVMoE 1+1, muted", measure=_muted)},
+        experiments={
+            **EXPERIMENTS,
+            "avmoe": Experiment(name, settings.experts),
+            "muted": Experiment(f"{name}, muted", measure=_muted),
+        },
         forge=partial(forge_avsbench, subset=settings.subset),
         open_split=open_split,
         build_head=build_head,
@@ -129,8 +140,6 @@ def _score(answers: dict[str, Tensor], dataset: AVSDataset) -> dict[str, float]:
 
 def _muted(bench: Bench, seed: int) -> dict[str, float]:
     """Score the trained AVMoE on clips whose sound is gone."""
-    if "avmoe" not in bench.settings.rows[: bench.settings.rows.index("muted")]:
-        raise ValueError("the row 'muted' is the trained AVMoE without sound: put 'avmoe' before it in --rows")
     model = build_model(bench, "avmoe", seed)
     load_trainable_state(model, load_file(row_folder(bench.settings, "avmoe", seed) / "best.safetensors"))
     scores = {

@@ -15,6 +15,7 @@ class AdapterSettings:
         batch_norm: Batch norm in the bottlenecks.
         post_norm: Layer norm after the bottlenecks.
         gate: A learned scalar on each expert's output; without it the up-projections start at zero instead.
+        audio_gate: Gate the experts of the audio stream too, where experts are gated.
         gate_init: Where the output gates start; 0 leaves the towers unchanged at first.
         latent_gate_init: Where the gates of the latent attention start.
         latent_init: Start of the latent tokens.
@@ -22,8 +23,12 @@ class AdapterSettings:
         unimodal_activation: Activation of the unimodal experts.
         token_mixing: How tokens of a frame look at each other before a unimodal expert: "scatter" as published for
             video parsing.
+        self_attention: What unimodal experts attend over first: the tokens of a frame, the same token in the frames of
+            a clip or of the batch, or latent tokens of their own.
+        frames_per_clip: Frames of a clip, for self_attention "frames" alone.
         resampler: How the other stream's tokens are brought to the own ones: "dense" as published, or cheaper.
         router_hidden: Hidden widths of the routers.
+        router_noise: Standard deviation of the noise on the routers' logits in training.
         balance: The load-balance loss, for the tasks that train with it: "kl", or the published one.
         pairing: Which blocks meet: stage by stage, the last of each group; or spread evenly over both towers.
         skip_every: Leave out every n-th stage; 0 leaves out none.
@@ -42,14 +47,18 @@ class AdapterSettings:
     batch_norm: bool = False
     post_norm: bool = False
     gate: bool = False
+    audio_gate: bool = True
     gate_init: float = 0.0
     latent_gate_init: float = 1.0
     latent_init: Literal["uniform", "normal", "zeros"] = "uniform"
     latent_scale: float = 0.0
     unimodal_activation: Literal["relu", "gelu", "none"] = "relu"
     token_mixing: Literal["none", "gather", "scatter"] = "none"
+    self_attention: Literal["none", "tokens", "frames", "batch", "latents"] = "none"
+    frames_per_clip: int = 0
     resampler: Literal["dense", "lowrank", "interpolate", "identity"] = "dense"
     router_hidden: tuple[int, ...] = (16,)
+    router_noise: float = 0.0
     balance: Literal["kl", "upstream"] = "kl"
     pairing: Literal["last_of_group", "even"] = "last_of_group"
     skip_every: int = 0

@@ -11,9 +11,9 @@ from .parse import parse as parse
 from .predict import predict as predict
 from .report import read_answers as read_answers
 from .report import report as report
-from .run_settings import RunSettings as RunSettings
-from .scene_settings import SceneSettings as SceneSettings
-from .task import Task as Task
 from .rows import build_model as build_model
 from .rows import row_folder as row_folder
 from .rows import train_row as train_row
+from .run_settings import RunSettings as RunSettings
+from .scene_settings import SceneSettings as SceneSettings
+from .task import Task as Task

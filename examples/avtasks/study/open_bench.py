@@ -41,7 +41,9 @@ def open_bench(settings: RunSettings, task: Task) -> Bench:
         check_files(settings)
         if processes().is_main_process:
             keep_config(settings, settings.out / "config.json", resume=settings.resume, free=FREE)
-        towers = load_towers(settings.vision, settings.audio, random=settings.random_towers)
+        towers = load_towers(
+            settings.vision, settings.audio, random=settings.random_towers, clip_seconds=settings.clip_seconds
+        )
         coupled = _lockstep(
             settings, task, towers, experts=(1, 1)
         )  # can they be paired? asked now, not in the last row

@@ -24,6 +24,7 @@ class RunSettings:
         vision: Tower that sees: "small", or timm/NAME.
         audio: Tower that hears: "small", htsat:CHECKPOINT (HTS-AT's own file) or hf:NAME (CLAP on the Hugging
             Face Hub).
+        clip_seconds: How long the front end of htsat:CHECKPOINT makes a second of sound by repeating it.
         random_towers: Fresh weights in the towers that --vision and --audio name: to measure size and speed.
         final_audio_norm: Apply the audio tower's last norm; the papers' programs do not.
         rows: Which models to train and compare.
@@ -50,6 +51,7 @@ class RunSettings:
     assets: Path | None = None
     vision: str = "small"
     audio: str = "small"
+    clip_seconds: int = 10
     random_towers: bool = False
     final_audio_norm: bool = True
     rows: tuple[Any, ...] = ()

@@ -13,13 +13,14 @@ from .small_towers import load_small_towers
 from .towers import Towers
 
 
-def load_towers(vision: str, audio: str, *, random: bool = False) -> Towers:
+def load_towers(vision: str, audio: str, *, random: bool = False, clip_seconds: int = 10) -> Towers:
     """Load the two frozen backbones that the command line names.
 
     Args:
         vision: ``"small"`` or ``timm/NAME``.
         audio: ``"small"``, ``htsat:CHECKPOINT`` or ``hf:NAME``.
         random: Fresh weights instead of trained ones, except for ``"small"``.
+        clip_seconds: How long HTS-AT's front end makes a second by repeating it.
 
     Returns:
         The towers.
@@ -39,7 +40,7 @@ def load_towers(vision: str, audio: str, *, random: bool = False) -> Towers:
     if audio != "small" and not re.fullmatch(r"(htsat|hf):.+", audio):
         raise ValueError(f"--audio is 'small', htsat:CHECKPOINT or hf:NAME, got {audio!r}")
     seeing, frame_size = _load_vision(vision, random)
-    hearing, front_end = _load_audio(audio, random)
+    hearing, front_end = _load_audio(audio, random, clip_seconds)
     audio_size = tuple(front_end(torch.zeros(1, 32000)).shape[1:])
     return Towers(seeing, hearing, front_end, frame_size, audio_size)
 
@@ -57,7 +58,7 @@ def _load_vision(name: str, random: bool) -> tuple[nn.Module, tuple[int, int, in
     return model, tuple(model.pretrained_cfg["input_size"])
 
 
-def _load_audio(name: str, random: bool) -> tuple[nn.Module, nn.Module]:
+def _load_audio(name: str, random: bool, clip_seconds: int) -> tuple[nn.Module, nn.Module]:
     from transformers import ClapAudioConfig, ClapAudioModel
 
     if name == "small":
@@ -70,7 +71,7 @@ def _load_audio(name: str, random: bool) -> tuple[nn.Module, nn.Module]:
     model = ClapAudioModel(ClapAudioConfig(hidden_dropout_prob=0.0, drop_path_rate=0.1))
     if not random:
         model.load_state_dict(_read_htsat(Path(source)))
-    return model, ax.HTSATFrontEnd()
+    return model, ax.HTSATFrontEnd(clip_samples=clip_seconds * 32000)
 
 
 def _read_htsat(path: Path) -> dict[str, Tensor]:

@@ -222,6 +222,11 @@ def test_the_head_names_what_does_not_fit():
         small_head()(features() | {"vision.1": torch.zeros(2, FRAMES, 8, 10)})
 
 
+def test_towers_of_another_width_are_named():
+    with pytest.raises(ValueError, match="stage 0 has tokens 7 wide, the head takes 6: see vision_dims"):
+        small_head()(features() | {"vision.0": torch.zeros(2, FRAMES, 36, 7)})
+
+
 def test_foreign_and_missing_weights_are_named():
     head = small_head()
     with pytest.raises(KeyError, match=r"unknown: \['fc1.weight'\], missing: .*audio_in.bias"):
