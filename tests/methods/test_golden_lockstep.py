@@ -117,7 +117,7 @@ def test_the_papers_whole_network_forward_and_backward() -> None:
     inputs = {key: value.clone().requires_grad_() for key, value in getattr(case, "in").items()}
     out = model(vision=inputs["f_v"], audio=inputs["f_a"])
     pooled = {"pooled_visual": out.vision.mean(1)[None], "pooled_audio": out.audio.mean(1)[None]}
-    said = head(*pooled.values())
+    said = head({"vision": pooled["pooled_visual"], "audio": pooled["pooled_audio"]})
     outputs = pooled | {
         "is_event_scores": said.event_gate.mT[..., None],
         "event_scores": said.event,
