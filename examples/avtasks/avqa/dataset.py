@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from avtasks.clips import ClipDataset
+from avtasks.media import frame_numbers, load_frames, load_pictures
 from torch import Tensor
 
 from .question import Question
@@ -107,6 +108,19 @@ class MusicAVQADataset(ClipDataset):
             asked[place] = self.vocabulary.encode(question)
             answer[place] = self.vocabulary.label(question)
         return {"question": asked, "answer": answer}
+
+    def picture(self, index: int, second: int) -> Tensor:
+        """Read one of the ten pictures of an item, ``(3, H, W)``.
+
+        Args:
+            index: Position of the item.
+            second: Which picture, from 0.
+        """
+        source = self.media[index].frames
+        if source.is_file():
+            return load_frames(source, self.frame_size, self.segments)[second]
+        number = frame_numbers(sum(1 for _ in source.glob("*.jpg")), self.segments)[second]
+        return load_pictures([source / f"{number:08d}.jpg"], self.frame_size)[0]
 
     def answers(self) -> Tensor:
         """True answers without reading any media, ``(len, together)``, -100 where there is no question."""

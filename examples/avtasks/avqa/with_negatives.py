@@ -7,6 +7,8 @@ from avtasks.training import TensorClips
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .dataset import MusicAVQADataset
+
 NEGATIVE = "negative "
 
 
@@ -60,4 +62,9 @@ class WithNegatives(Dataset):
         if isinstance(self.pictures, TensorClips):
             return self.pictures.fields[self.name][clips, seconds]
         pairs = zip(clips.tolist(), seconds.tolist(), strict=True)
-        return torch.stack([self.pictures[clip][self.name][second] for clip, second in pairs])
+        return torch.stack([self._read(clip, second) for clip, second in pairs])
+
+    def _read(self, clip: int, second: int) -> Tensor:
+        if isinstance(self.pictures, MusicAVQADataset):  # one picture, not the whole clip and its sound
+            return self.pictures.picture(clip, second)
+        return self.pictures[clip][self.name][second]

@@ -5,9 +5,13 @@ from dataclasses import replace
 
 import avqa_train
 import pytest
+import torch
 from avtasks import avqa
+from avtasks.model import couple
 from avtasks.study import parse
+from avtasks.towers import Towers
 from safetensors.torch import load_file
+from torch import nn
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +45,17 @@ def test_one_clear_line_for_a_bad_start(tmp_path):
     settings = parse(["--out", str(tmp_path), "--data", str(tmp_path / "none")], avqa.PRESETS, "")
     with pytest.raises(SystemExit, match=r"avqa_train\.py: .*none: no such folder; --data names a dataset"):
         avqa_train.main(settings)
+
+
+def test_paper_parameter_counts():
+    import timm
+    from transformers import ClapAudioConfig, ClapAudioModel
+
+    settings = parse(["--preset", "paper", "--adapter-recipe.epochs", "7"], avqa.PRESETS, "")
+    assert settings.adapter_recipe.epochs == 7
+    with torch.device("meta"):
+        vision = timm.create_model(settings.vision.removeprefix("timm/"), pretrained=False)
+        audio = ClapAudioModel(ClapAudioConfig(hidden_dropout_prob=0.0, drop_path_rate=0.1))
+        towers = Towers(vision, audio, nn.Identity(), (3, 192, 192), (1, 1001, 64))
+        model = couple(towers, settings.adapters, avqa.TASK.experiments["avmoe"].experts)
+    assert sum(p.numel() for p in model.adapter_parameters()) == pytest.approx(109.8e6, abs=0.06e6)
