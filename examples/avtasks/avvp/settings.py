@@ -84,6 +84,7 @@ class Settings(RunSettings):
         drawn_clips: Clips in the picture of what is heard and seen.
         forge: The forged dataset.
         head: The head.
+        frozen_recipe: How a head on frozen towers is trained; weak labels take it long to learn from.
     """
 
     out: Path = Path("runs/avvp")
@@ -91,6 +92,7 @@ class Settings(RunSettings):
     drawn_clips: int = 6
     forge: ForgeSettings = field(default_factory=ForgeSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
+    frozen_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=30, batch_size=16, weight_decay=0.05))
 
 
 _PAPER_RECIPE = Recipe(
