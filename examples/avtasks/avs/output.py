@@ -17,7 +17,7 @@ class AVSOutput(NamedTuple):
 
     Example:
         >>> import torch
-        >>> AVSOutput(torch.tensor([[[[[2.0, -1.0]]]]]), (), ()).masks().tolist()
+        >>> AVSOutput(torch.tensor([[[[[2.0, -1.0]]]]]), (), ()).predictions().tolist()
         [[[[[True, False]]]]]
     """
 
@@ -51,10 +51,6 @@ class AVSOutput(NamedTuple):
             terms["alignment"] = weight * distribution_alignment(self.logits, self.maps, self.audio, kind=alignment)
         return terms
 
-    def masks(self) -> Tensor:
+    def predictions(self) -> Tensor:
         """Predicted masks, bool ``(B, T, 1, H, W)``; a pixel at exactly one half is background."""
         return self.logits.sigmoid() > 0.5
-
-    def predictions(self) -> Tensor:
-        """The logits: masks are scored at many thresholds, not at one."""
-        return self.logits

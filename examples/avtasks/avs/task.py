@@ -124,7 +124,7 @@ def _loss(model: nn.Module, batch: dict[str, Tensor], settings: Settings) -> dic
 
 def _answer(output: AVSOutput, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return {
-        "masks": output.masks(),
+        "masks": output.predictions(),
         "iou": frame_iou(output.logits, batch["masks"])[:, :, 0],
         "histograms": score_histograms(output.logits, batch["masks"])[:, :, 0].int(),
     }

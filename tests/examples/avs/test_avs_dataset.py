@@ -57,7 +57,7 @@ def test_official_layout(folder, subset, split, annotated):
         "masks": (annotated, 1, 20, 24),
     }
     assert clip["masks"].sum((1, 2, 3)).tolist() == [20.0 * number for number in range(1, annotated + 1)]
-    assert torch.equal(dataset.masks()[0], clip["masks"])
+    assert torch.equal(dataset.truth(0)["masks"], clip["masks"])
     red = clip["frames"][:, 0].mean((1, 2)) * 0.229 + 0.485
     torch.testing.assert_close(red * 255, 40.0 * torch.arange(1, 6), rtol=0, atol=1e-2)
 

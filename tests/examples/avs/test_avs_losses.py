@@ -87,7 +87,7 @@ def test_the_output_names_its_terms():
     assert list(output.losses(masks)) == ["masks"]
     for kind in ("cosine", "kl", "l2"):
         assert list(output.losses(masks, alignment=kind)) == ["masks", "alignment"]
-    assert not output.masks().any()
+    assert not output.predictions().any()
 
 
 def test_masks_of_another_size_are_named():
