@@ -17,6 +17,8 @@ ROWS = ("frozen", "unimodal", "avmoe")
 class ForgeSettings(SceneSettings):
     """The forged dataset: clips in which some events are only heard, some only seen, some both.
 
+    Its colours and sounds are shifted away from what the small towers were pre-trained on: adapters are for that.
+
     Attributes:
         classes: Number of event classes.
         events: Fewest and most events of a clip.
@@ -27,6 +29,8 @@ class ForgeSettings(SceneSettings):
         clutter: Further things in view, of no event class.
         murmur: Further things heard, of no event class.
         others: How many things clutter and murmur are drawn from.
+        inverted: Turn colours into their opposites.
+        telephone: Let only 300 to 3400 Hz pass.
     """
 
     classes: int = 10
@@ -38,6 +42,8 @@ class ForgeSettings(SceneSettings):
     clutter: int = 0
     murmur: int = 0
     others: int = 18
+    inverted: bool = True
+    telephone: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class HeadSettings:
     assignment: Literal["soft", "hard"] = "soft"
     token_std: float = 0.0
     smoothing: float = 0.1
-    balance: float = 1.0
+    balance: float = 0.1
     mixup: bool = True
     motion: bool = False
     repair: bool = True
@@ -85,6 +91,7 @@ class Settings(RunSettings):
         forge: The forged dataset.
         head: The head.
         frozen_recipe: How a head on frozen towers is trained; weak labels take it long to learn from.
+        adapter_recipe: How adapters and head are trained.
     """
 
     out: Path = Path("runs/avvp")
@@ -93,6 +100,7 @@ class Settings(RunSettings):
     forge: ForgeSettings = field(default_factory=ForgeSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
     frozen_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=30, batch_size=16, weight_decay=0.05))
+    adapter_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=8, lr=5e-3, weight_decay=0.05))
 
 
 _PAPER_RECIPE = Recipe(
@@ -120,7 +128,7 @@ PRESETS = {
         final_audio_norm=False,
         rows=("silent", "frozen", "avmoe"),
         in_memory=False,
-        head=HeadSettings(dim=128, depths=(3, 3, 6), heads=8, motion=True),
+        head=HeadSettings(dim=128, depths=(3, 3, 6), heads=8, balance=1.0, motion=True),
         adapters=AdapterSettings(
             num_latents=32,
             reduction=8,
