@@ -22,10 +22,10 @@ class ForgeSettings(SceneSettings):
         questions: Most questions about one video.
     """
 
-    object_sizes: tuple[int, int] = (18, 22)
-    level_spread: float = 6.0
-    classes: int = 8
-    questions: int = 8
+    clips: tuple[int, int, int] = (1200, 150, 250)
+    object_sizes: tuple[int, int] = (20, 24)
+    classes: int = 6
+    questions: int = 12
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class HeadSettings:
 
     hidden: tuple[int, ...] = (64, 32)
     heads: int = 4
-    dropout: float = 0.1
+    dropout: float = 0.2
     temperature: float = 0.2
     ordered: bool = True
     match_weight: float = 0.5
@@ -72,11 +72,11 @@ class Settings(RunSettings):
     forge: ForgeSettings = field(default_factory=ForgeSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
     drawn_clips: int = 6
-    together: int = 8
+    together: int = 12
     grounding: Path | None = None
-    ground_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10, batch_size=16, weight_decay=0.05))
-    frozen_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=20, batch_size=16, weight_decay=0.05))
-    adapter_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=6, lr=2e-3, weight_decay=0.05))
+    ground_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=4, batch_size=16, weight_decay=0.05))
+    frozen_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=12, batch_size=16, lr=2e-3, weight_decay=0.05))
+    adapter_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=3, lr=2e-3, weight_decay=0.05))
 
 
 _PAPER_RECIPE = Recipe(
@@ -106,7 +106,7 @@ PRESETS = {
         rows=("majority", "avmoe"),
         in_memory=False,
         together=1,
-        head=HeadSettings(hidden=(512, 256, 128), temperature=1.0, ordered=False),
+        head=HeadSettings(hidden=(512, 256, 128), dropout=0.1, temperature=1.0, ordered=False),
         adapters=AdapterSettings(
             num_latents=2,
             reduction=8,
@@ -114,6 +114,7 @@ PRESETS = {
             batch_norm=False,
             post_norm=True,
             gate=True,
+            audio_gate=False,
             gate_init=0.0,
             latent_gate_init=0.0,
             latent_init="uniform",

@@ -22,14 +22,14 @@ def forge_music_avqa(
     assets: Sequence[Asset],
     *,
     clips: tuple[int, int, int] = (600, 120, 200),
-    classes: int = 8,
-    questions: int = 8,
+    classes: int = 6,
+    questions: int = 12,
     seed: int = 0,
     frame_size: int = 64,
-    object_sizes: tuple[int, int] = (18, 22),
+    object_sizes: tuple[int, int] = (20, 24),
     views: int = 100,
     takes: int = 12,
-    level_spread: float = 6.0,
+    level_spread: float = 4.0,
     sound_noise: float = -25.0,
     picture_noise: float = 0.04,
     contrast: float = 1.0,
@@ -54,7 +54,7 @@ def forge_music_avqa(
         object_sizes: Smallest and largest object in pixels.
         views: Pictures drawn of each class and split.
         takes: Recordings of 10 s made of each class and split.
-        level_spread: Sounds of a video have different levels from minus this to this many dB.
+        level_spread: Of two sounds in a video one is twice this many dB louder.
         sound_noise: Level of the hiss in dB against a sound.
         picture_noise: Standard deviation of the pixel noise, frames being 0 to 1.
         contrast: 1 keeps the colours, smaller pulls them to grey.

@@ -11,6 +11,7 @@ from .scenery import GRID
 from .timetable import SECONDS
 
 PLACES = ("left", "middle", "right")
+MOST_HEARD = 2  # things that sound in a clip
 
 
 class Stage(NamedTuple):
@@ -49,33 +50,33 @@ class Stage(NamedTuple):
 
 
 def draw_stage(rng: np.random.Generator, classes: int, *, spread: float) -> Stage:
-    """Draw one to three things in view and one to three that sound, only some of which are the same.
+    """Draw one to three things in view and one or two that sound, only some of which are the same.
 
     Args:
         rng: Source of the draw.
         classes: How many classes there are; at least 6.
-        spread: Levels lie from ``-spread`` to ``spread`` dB, evenly.
+        spread: Of two that sound, one has a level of ``-spread`` dB and the other of ``spread``.
 
     Returns:
         The plan.
 
     Example:
         >>> stage = draw_stage(np.random.default_rng(0), 8, spread=6.0)
-        >>> 1 <= len(stage.heard) <= 3 and 1 <= sum(label >= 0 for label in stage.seen) <= 3
+        >>> 1 <= len(stage.heard) <= 2 and 1 <= sum(label >= 0 for label in stage.seen) <= 3
         True
     """
     labels = rng.permutation(classes)
     seen = np.full(3, -1)
-    crowd = int(rng.choice([1, 2, 3], p=[0.15, 0.35, 0.5]))
+    crowd = int(rng.choice([1, 2, 3], p=[0.1, 0.4, 0.5]))
     seen[rng.permutation(3)[:crowd]] = labels[:crowd]
     if crowd > 1 and rng.uniform() < 0.3:
         seen[seen == labels[0]] = labels[1]
     in_view, out_of_view = rng.permutation(np.unique(seen[seen >= 0])), labels[crowd:]
-    players = [int(label) for label in in_view if rng.uniform() < 0.6]
-    strangers = int(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15]))
+    players = [int(label) for label in in_view if rng.uniform() < 0.65]
+    strangers = int(rng.uniform() < 0.5)
     players = [*players, *(int(label) for label in out_of_view[:strangers])] or [int(out_of_view[0])]
-    players = [players[index] for index in rng.permutation(len(players))[:3]]
-    levels = rng.permutation(np.linspace(-spread, spread, 3))[: len(players)]
+    players = [players[index] for index in rng.permutation(len(players))[:MOST_HEARD]]
+    levels = rng.permutation([-spread, spread])[: len(players)]
     cells = tuple(int(GRID * rng.integers(GRID) + place) for place in range(3))
     return Stage(
         tuple(int(label) for label in seen),

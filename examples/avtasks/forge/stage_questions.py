@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from itertools import permutations
 from typing import NamedTuple
 
-from .stage import PLACES, Stage
+from .stage import MOST_HEARD, PLACES, Stage
 from .timetable import SECONDS
 
 NUMBERS = ("zero", "one", "two", "three")
-ORDINALS = ("first", "second", "third")
+ORDINALS = ("first", "second")
 YES_NO = ("yes", "no")
 LONGER = 2  # seconds by which a sound must be longer to be asked about
 
@@ -77,7 +77,9 @@ def _heard(stage: Stage, names: tuple[str, ...]) -> Iterator[Asked]:
         both = one in stage.heard and two in stage.heard
         yield Asked(kind, "Are there <Object> and <Object> sound? ", (names[one], names[two]), *_yes(both))
     count = NUMBERS[len(stage.heard)]
-    yield Asked(kind, "How many musical instruments were heard throughout the video?", (), count, NUMBERS[1:])
+    yield Asked(
+        kind, "How many musical instruments were heard throughout the video?", (), count, NUMBERS[1 : MOST_HEARD + 1]
+    )
 
 
 def _compared_by_ear(stage: Stage, names: tuple[str, ...]) -> Iterator[Asked]:
@@ -134,12 +136,12 @@ def _counted(stage: Stage, names: tuple[str, ...]) -> Iterator[Asked]:
     kind = ("Audio-Visual", "Counting")
     playing = [label for label in stage.seen if label in stage.heard]
     silent = [label for label in stage.seen if label >= 0 and label not in stage.heard]
-    for content, number in (
-        ("How many instruments are sounding in the video?", len(playing)),
-        ("How many instruments in the video did not sound from beginning to end?", len(silent)),
-        ("How many types of musical instruments sound in the video?", len(set(playing))),
+    for content, number, most in (
+        ("How many instruments are sounding in the video?", len(playing), 3),
+        ("How many instruments in the video did not sound from beginning to end?", len(silent), 3),
+        ("How many types of musical instruments sound in the video?", len(set(playing)), MOST_HEARD),
     ):
-        yield Asked(kind, content, (), NUMBERS[number], NUMBERS)
+        yield Asked(kind, content, (), NUMBERS[number], NUMBERS[: most + 1])
     for label, name in enumerate(names):
         content = "How many sounding <Object> in the video？"
         yield Asked(kind, content, (name,), NUMBERS[playing.count(label)], NUMBERS[:3])

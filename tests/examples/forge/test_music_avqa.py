@@ -21,7 +21,7 @@ def forged(tmp_path_factory):
 
 def test_the_reader_of_the_official_layout_reads_it(forged):
     for split, count in zip(("train", "val", "test"), SMALL["clips"], strict=True):
-        dataset = MusicAVQADataset(forged, split, frame_size=(64, 64), together=8, allow_missing=False)
+        dataset = MusicAVQADataset(forged, split, frame_size=(64, 64), together=12, allow_missing=False)
         assert len(dataset) == count
         clip = dataset[0]
         assert clip["frames"].shape == (10, 3, 64, 64)
@@ -50,14 +50,14 @@ def test_the_same_seed_forges_the_same_bytes(forged, tmp_path):
 
 
 def test_no_question_type_can_be_answered_from_the_words_alone(tmp_path):
-    names = [asset.name for asset in Procedural(8)]
-    splits = _ask(names, (400, 1, 200), 8, 0, 6.0)
+    names = [asset.name for asset in Procedural(6)]
+    splits = _ask(names, (300, 1, 150), 12, 0, 4.0)
     questions = {split: _questions(rows, tmp_path / f"{split}.json") for split, rows in splits.items()}
     found = question_only_accuracy(questions["train"], questions["test"])
     assert set(found) == {*TYPES, "accuracy"}
     assert max(found.values()) < RATE
     counts = [sum(question.type == name for question in questions["train"]) for name in TYPES]
-    assert min(counts) > 0.5 * max(counts)
+    assert min(counts) > 0.2 * max(counts)
 
 
 def _questions(rows, path):
@@ -79,7 +79,7 @@ def _questions(rows, path):
 
 
 def test_the_rate_is_high_where_the_words_do_give_the_answer_away():
-    splits = _ask([asset.name for asset in Procedural(6)], (60, 1, 1), 8, 0, 6.0)
+    splits = _ask([asset.name for asset in Procedural(6)], (60, 1, 1), 12, 0, 4.0)
     asked = [one for _, rows in splits["train"] for one in rows]
     assert all(one.answer in one.options for one in asked)
     unfair = [one for stage, _ in splits["train"] for one in ask_everything(stage, [*"abcdef"]) if len(one.values) == 2]
@@ -146,9 +146,9 @@ def test_two_in_view_that_both_play_are_compared_by_place():
 
 def test_stages_are_of_all_kinds():
     rng = np.random.default_rng(0)
-    stages = [draw_stage(rng, 8, spread=6.0) for _ in range(300)]
+    stages = [draw_stage(rng, 6, spread=4.0) for _ in range(300)]
     assert {sum(label >= 0 for label in stage.seen) for stage in stages} == {1, 2, 3}
-    assert {len(stage.heard) for stage in stages} == {1, 2, 3}
+    assert {len(stage.heard) for stage in stages} == {1, 2}
     for stage in stages:
         starts = [start for start, _ in stage.heard.values()]
         assert len(set(starts)) == len(starts)
