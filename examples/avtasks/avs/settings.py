@@ -162,7 +162,10 @@ PRESETS = {
             _SMALL,
             out=Path("runs/avs_ms3"),
             subset="ms3",
+            forge=ForgeSettings(clips=(300, 60, 120)),
             head=HeadSettings(gamma=0.1),
+            frozen_recipe=replace(_SMALL_RECIPE, epochs=14, lr=3e-3),
+            adapter_recipe=replace(_SMALL_RECIPE, epochs=14, lr=3e-3),
         ),
         "paper": replace(
             _PAPER,
