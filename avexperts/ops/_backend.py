@@ -13,7 +13,7 @@ from torch import Tensor
 
 BACKENDS = ("reference", "fused", "compiled", "triton")
 VARIABLE = "AVEXPERTS_BACKEND"
-_FEW_NUMBERS = 16384
+_FEW_IN_A_FRAME, _FEW = 2**14, 2**18
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _log = logging.getLogger("avexperts")
@@ -64,17 +64,21 @@ def choose(op: str, x: Tensor, available: Mapping[str, str | None]) -> str:
 
 
 def small_first(tokens: Tensor, available: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Prefer the reference on a CPU where a frame's tokens are so few that the operators around them cost more.
+    """Prefer the reference on a CPU where the tokens are so few that the operators around them cost more.
 
     Args:
-        tokens: ``(B, N, D)``; below 16384 numbers a frame they are few, whatever the batch.
+        tokens: ``(B, N, D)``; below 262144 numbers they are few. In a graph, which serves all batch sizes, below 16384
+            numbers a frame.
         available: As for :func:`choose`.
 
     Example:
         >>> list(small_first(torch.ones(2, 9, 16), {"fused": None}))
         ['reference', 'fused']
     """
-    few = tokens.device.type == "cpu" and tokens.shape[1] * tokens.shape[2] < _FEW_NUMBERS
+    frame = tokens.shape[1] * tokens.shape[2]
+    # a batch size in a condition would bind the graph to it
+    few = frame < _FEW_IN_A_FRAME if torch.compiler.is_compiling() else frame * tokens.shape[0] < _FEW
+    few = few and tokens.device.type == "cpu"
     return {"reference": None, **available} if few else dict(available)
 
 

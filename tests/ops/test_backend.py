@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from avexperts.ops import _backend
-from avexperts.ops._backend import choose, compiled, forced, no_triton
+from avexperts.ops._backend import choose, compiled, forced, no_triton, small_first
 
 FORMS = {"triton": "no device", "fused": None, "compiled": None}
 
@@ -103,3 +103,17 @@ def test_the_library_imports_neither_triton_nor_the_compiler() -> None:
     code = "import sys, avexperts; print([m for m in ('triton', 'torch._dynamo') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("frames", "first"), [(3, "reference"), (4, "fused")])
+def test_few_numbers_are_left_to_the_reference(frames: int, first: str) -> None:
+    assert next(iter(small_first(torch.empty(frames, 256, 256), {"fused": None}))) == first
+    elsewhere = torch.empty(frames, 256, 256, device="meta")
+    assert list(small_first(elsewhere, {"fused": None})) == ["fused"], "only a CPU is slow with few"
+
+
+def test_a_graph_serves_all_batch_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    chosen = {next(iter(small_first(torch.empty(frames, 64, 255), {"fused": None}))) for frames in (1, 40)}
+    assert chosen == {"reference"}
+    assert next(iter(small_first(torch.empty(1, 64, 256), {"fused": None}))) == "fused"
