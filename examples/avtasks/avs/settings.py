@@ -164,8 +164,8 @@ PRESETS = {
             subset="ms3",
             forge=ForgeSettings(clips=(300, 60, 120)),
             head=HeadSettings(gamma=0.1),
-            frozen_recipe=replace(_SMALL_RECIPE, epochs=14, lr=3e-3),
-            adapter_recipe=replace(_SMALL_RECIPE, epochs=14, lr=3e-3),
+            frozen_recipe=replace(_SMALL_RECIPE, epochs=12, batch_size=4, lr=3e-3),
+            adapter_recipe=replace(_SMALL_RECIPE, epochs=8, batch_size=4, lr=3e-3),
         ),
         "paper": replace(
             _PAPER,
