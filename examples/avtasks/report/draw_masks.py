@@ -39,7 +39,7 @@ def draw_masks(
         axis.imshow(_strip(frames[clip].numpy(), lines[label][clip].numpy()))
         axis.set(xticks=[], yticks=[], ylabel=f"{names[clip]}\n{label}" if line == 0 else label)
         axis.yaxis.label.set(rotation=0, ha="right", va="center", fontsize=7)
-    FigureCanvasAgg(figure).print_figure(str(path), dpi=110)
+    FigureCanvasAgg(figure).print_figure(str(path), dpi=110, bbox_inches="tight")
 
 
 def _strip(frames: np.ndarray, masks: np.ndarray) -> np.ndarray:
