@@ -20,6 +20,7 @@ class ForgeSettings(SceneSettings):
     Its colours and sounds are shifted away from what the small towers were pre-trained on: adapters are for that.
 
     Attributes:
+        clips: Clips to train, validate and test.
         classes: Number of event classes.
         events: Fewest and most events of a clip.
         both: Share of events that are heard and seen.
@@ -33,9 +34,10 @@ class ForgeSettings(SceneSettings):
         telephone: Let only 300 to 3400 Hz pass.
     """
 
+    clips: tuple[int, int, int] = (500, 120, 240)
     classes: int = 10
     events: tuple[int, int] = (1, 3)
-    both: float = 0.5
+    both: float = 0.8
     shortest: int = 2
     longest: int = 10
     slack: int = 1
@@ -43,7 +45,7 @@ class ForgeSettings(SceneSettings):
     murmur: int = 0
     others: int = 18
     inverted: bool = True
-    telephone: bool = True
+    telephone: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class HeadSettings:
         heads: Attention heads.
         drop_path: Probability with which a clip skips a branch of a block.
         assignment: "soft": classes share the segments, "hard": each segment goes to one class.
-        token_std: Standard deviation of the class tokens at the start.
+        token_std: Standard deviation of the class tokens at the start; from the papers' 0 they part slowly.
         smoothing: Pulls the visual targets this far towards 1/2.
         balance: Weight of the experts' load-balance loss.
         mixup: Mix the sound of every second with that of another one of its clip while training.
@@ -69,7 +71,7 @@ class HeadSettings:
     heads: int = 4
     drop_path: float = 0.1
     assignment: Literal["soft", "hard"] = "soft"
-    token_std: float = 0.0
+    token_std: float = 1.0
     smoothing: float = 0.1
     balance: float = 0.1
     mixup: bool = True
@@ -128,7 +130,7 @@ PRESETS = {
         final_audio_norm=False,
         rows=("silent", "frozen", "avmoe"),
         in_memory=False,
-        head=HeadSettings(dim=128, depths=(3, 3, 6), heads=8, balance=1.0, motion=True),
+        head=HeadSettings(dim=128, depths=(3, 3, 6), heads=8, token_std=0.0, balance=1.0, motion=True),
         adapters=AdapterSettings(
             num_latents=32,
             reduction=8,
