@@ -29,7 +29,8 @@ class AVQAHead(nn.Module):
         temperature: Of :class:`SpatialAttention`.
         seconds: Add a learned code to each of that many seconds before the attention along time. As published (0) the
             head sees the seconds as a set: it cannot tell which comes first.
-        match_weight: Of the matching loss.
+        match_weight: Of the matching loss; 0 leaves it out.
+        packed: Of :class:`QuestionEncoder`.
 
     Example:
         >>> head = AVQAHead(93, 42, dim=16, audio_dim=12, hidden=(8,))
@@ -52,10 +53,11 @@ class AVQAHead(nn.Module):
         temperature: float = 1.0,
         seconds: int = 0,
         match_weight: float = 0.5,
+        packed: bool = False,
     ) -> None:
         super().__init__()
         self.match_weight = match_weight
-        self.question = QuestionEncoder(num_words, dim)
+        self.question = QuestionEncoder(num_words, dim, packed=packed)
         self.grounding = Grounding(dim, audio_dim, hidden=hidden, temperature=temperature)
         self.vision_time = TemporalGrounding(dim, heads=heads, dropout=dropout)
         self.audio_time = TemporalGrounding(dim, heads=heads, dropout=dropout)
@@ -87,7 +89,8 @@ class AVQAHead(nn.Module):
         """
         heard = self.grounding.listen(features["audio"])
         seen, match, space = self.grounding(features["vision"], heard)
-        mismatch = self.grounding(batch["negative"], heard).match if "negative" in batch else None
+        compared = self.match_weight > 0 and "negative" in batch
+        mismatch = self.grounding(batch["negative"], heard).match if compared else None
         question = self.question(batch["question"])
         if self.second is not None:
             seen, heard = seen + self.second, heard + self.second

@@ -65,6 +65,7 @@ def build_head(settings: Settings, widths: tuple[int, int], dataset: MusicAVQADa
         temperature=chosen.temperature,
         seconds=dataset.segments if chosen.ordered else 0,
         match_weight=chosen.match_weight,
+        packed=chosen.packed,
     )
     if settings.grounding:
         head.grounding.load_state_dict(load_grounding(settings.grounding, head.grounding.state_dict()))

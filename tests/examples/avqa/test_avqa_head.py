@@ -219,3 +219,21 @@ def test_papers_size():
 def test_width_that_heads_cannot_share():
     with pytest.raises(ValueError, match="heads=4 must divide dim=10"):
         TemporalGrounding(10)
+
+
+def test_a_packed_question_ends_at_its_last_word():
+    torch.manual_seed(0)
+    packed, published = QuestionEncoder(11, 8, packed=True), QuestionEncoder(11, 8)
+    published.load_state_dict(packed.state_dict())
+    rows = torch.tensor([[[3, 4, 5, 0, 0, 0], [6, 7, 8, 9, 1, 2], [0, 0, 0, 0, 0, 0]]])
+    out = packed(rows)
+    assert_close(out[0, 0], published(rows[0, :1, :3])[0])
+    assert_close(out[0, 1], published(rows[0, 1:2])[0])
+    assert out[0, 2].isfinite().all(), "a row without a question"
+    assert not torch.allclose(out[0, 0], published(rows[0, :1])[0])
+
+
+def test_without_a_weight_nothing_is_matched():
+    features, batch = inputs()
+    assert small_head(match_weight=0.0)(features, batch).mismatch is None
+    assert small_head()(features, batch).mismatch is not None
