@@ -72,7 +72,9 @@ def _deviation(a: ax.LockStepOutput, b: ax.LockStepOutput) -> float:
 
 @EVERY_PAIR
 def test_compiles_to_one_graph_with_gradients(family: str, method: str) -> None:
-    model, inputs = build(FAMILIES[family], method, parts=(0,))
+    # a staged tower gets every method's adapters, but only one method's in every stage: compiling takes long
+    stages = (1,) if "swin" in family or "clap-audio" in family else None
+    model, inputs = build(FAMILIES[family], method, parts=(0,), stages=None if method == "avmoe" else stages)
     open_gates(model.couplings)
 
     def step() -> tuple[torch.Tensor, list[torch.Tensor]]:

@@ -68,7 +68,8 @@ def test_one_graph_for_each_set_of_present_streams() -> None:
 
 @pytest.mark.parametrize("checkpoint", ["towers", "couplings", "all"])
 def test_checkpointing_and_autocast_compile(checkpoint: str) -> None:
-    model, inputs = open_gates(toy_avmoe(checkpoint=checkpoint)), toy_inputs()
+    pairing = [{"vision": "blocks.1.attn", "audio": "blocks.0.attn"}]  # blocks before it, between streams and after it
+    model, inputs = open_gates(toy_avmoe(checkpoint=checkpoint, pairing=pairing)), toy_inputs()
     with torch.autocast("cpu", torch.bfloat16):
         eager = model(inputs).vision
     model.compile(backend="aot_eager")

@@ -158,7 +158,7 @@ def test_clips_without_media_are_listed(data, tmp_path, capsys):
     [
         ("resnet18", "small", "--vision is 'small' or timm/NAME"),
         ("timm/nonsense", "small", "timm has no model 'nonsense'"),
-        ("timm/resnet18", "small", "A backbone is opened by a generator"),
+        ("timm/convnext_atto", "small", "A backbone is opened by a generator"),
         ("timm/vit_tiny_patch16_224", "small", "different numbers of stages"),
         ("small", "wav2vec", "--audio is 'small', htsat:CHECKPOINT or hf:NAME"),
     ],
