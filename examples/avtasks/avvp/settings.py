@@ -101,7 +101,7 @@ class Settings(RunSettings):
     drawn_clips: int = 6
     forge: ForgeSettings = field(default_factory=ForgeSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
-    frozen_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=30, batch_size=16, weight_decay=0.05))
+    frozen_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=38, batch_size=16, weight_decay=0.05))
     adapter_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=8, lr=5e-3, weight_decay=0.05))
 
 
