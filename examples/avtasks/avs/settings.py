@@ -84,14 +84,14 @@ class Settings(RunSettings):
     head: HeadSettings = field(default_factory=HeadSettings)
 
 
-_SMALL_RECIPE = Recipe(epochs=8, batch_size=4, lr=2e-3, weight_decay=0.01)
+_SMALL_RECIPE = Recipe(epochs=12, batch_size=8, lr=2e-3, weight_decay=0.01)
 
 _SMALL = Settings(
     # colours and a band of sound that the towers were not pre-trained on
-    forge=ForgeSettings(clips=(700, 80, 160), inverted=True, telephone=True),
+    forge=ForgeSettings(clips=(500, 80, 160), inverted=True, telephone=True),
     # a head that has learnt its few masks by heart leaves nothing to be learnt: all rows begin anew, as the papers' do
     adapters=AdapterSettings(converged_head=False, head_lr=0.0),
-    frozen_recipe=replace(_SMALL_RECIPE, epochs=12),
+    frozen_recipe=_SMALL_RECIPE,
     adapter_recipe=_SMALL_RECIPE,
 )
 
@@ -164,8 +164,8 @@ PRESETS = {
             subset="ms3",
             forge=ForgeSettings(clips=(300, 60, 120)),
             head=HeadSettings(gamma=0.1),
-            frozen_recipe=replace(_SMALL_RECIPE, epochs=12, lr=3e-3),
-            adapter_recipe=replace(_SMALL_RECIPE, lr=3e-3),
+            frozen_recipe=replace(_SMALL_RECIPE, batch_size=4, lr=3e-3),
+            adapter_recipe=replace(_SMALL_RECIPE, epochs=8, batch_size=4, lr=3e-3),
         ),
         "paper": replace(
             _PAPER,
