@@ -31,8 +31,8 @@ class ClipMedia(NamedTuple):
 def find_media(folder: Path, clips: Sequence[Any], segments: int = 10) -> tuple[list[ClipMedia], list[str]]:
     """Look up the media of some clips, and check every file that is there.
 
-    A clip has pictures in ``frames/ID/``, ``frame/ID/`` or ``ID.mp4``, and sound in ``wave/ID.npy`` or ``audio_wave/ID.npy``,
-    ``ID.wav`` or the video; plain files may lie in the folder itself or in ``AVE/`` below it.
+    A clip has pictures in ``frames/ID/``, ``frame/ID/`` or ``ID.mp4``, and sound in ``wave/ID.npy``,
+    ``audio_wave/ID.npy``, ``ID.wav`` or the video; plain files may lie in the folder itself or in ``AVE/`` below it.
 
     Args:
         folder: The dataset's folder.
