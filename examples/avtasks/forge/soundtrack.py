@@ -46,8 +46,9 @@ def mix(
         bank = takes[label]
         length = (end - start) * SAMPLE_RATE
         cut = int(rng.integers(0, bank.shape[1] - length + 1))
+        take = bank[rng.integers(len(bank)), cut : cut + length]
         level = levels[label] if levels and label in levels else rng.uniform(-spread, spread)
-        sound = bank[rng.integers(len(bank)), cut : cut + length] * np.float32(LEVEL * 10 ** (level / 20))
+        sound = take * np.float32(LEVEL * 10 ** (level / 20))
         ramp = np.linspace(0, 1, FADE, dtype=np.float32)
         sound[:FADE] *= ramp
         sound[-FADE:] *= ramp[::-1]

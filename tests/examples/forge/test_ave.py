@@ -25,6 +25,16 @@ def test_the_reader_of_the_official_layout_reads_it(forged):
     )
 
 
+def test_a_seed_draws_the_clips_that_it_drew(forged):
+    """Each clip is drawn after the pictures and the sound of the one before: one draw more or less moves all of them.
+
+    The figures in the documentation stand for these draws.
+    """
+    clips = read_annotations(forged / "Annotations.txt", read_categories(forged / "categories.txt"))
+    drawn = [(0, 10), (2, 10), (0, 10), (1, 10), (2, 8), (0, 8), (2, 8), (2, 7)]
+    assert [(clip.start, clip.end) for clip in clips] == drawn
+
+
 def test_every_clip_has_ten_frames_and_ten_seconds(forged):
     categories = read_categories(forged / "categories.txt")
     for clip in read_annotations(forged / "Annotations.txt", categories):
