@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from avtasks.model import AdapterSettings
+from avtasks.model import PAPER_ADAPTERS
 from avtasks.study import RunSettings, SceneSettings
 from avtasks.training import Recipe
 
@@ -108,24 +108,10 @@ PRESETS = {
         rows=("majority", "frozen", "avmoe"),
         in_memory=False,
         head=HeadSettings(dim=256, vision_hidden=512, audio_hidden=128, feedforward=1024),
-        adapters=AdapterSettings(
-            num_latents=32,
-            reduction=8,
-            groups=2,
+        adapters=replace(
+            PAPER_ADAPTERS,
             batch_norm=True,
-            post_norm=True,
-            gate=True,
-            gate_init=0.0,
-            latent_gate_init=0.0,
-            latent_init="uniform",
-            latent_scale=1.0,
-            unimodal_activation="none",
-            router_hidden=(128, 32),
             skip_every=2,
-            stages=(),
-            converged_head=False,
-            head_lr=0.0,
-            gate_lr=0.0,
         ),
         frozen_recipe=_PAPER_RECIPE,
         adapter_recipe=_PAPER_RECIPE,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from avtasks.model import AdapterSettings
+from avtasks.model import PAPER_ADAPTERS, AdapterSettings
 from avtasks.study import RunSettings, SceneSettings
 from avtasks.training import Recipe
 
@@ -118,24 +118,11 @@ PRESETS = {
         head=HeadSettings(
             hidden=(512, 256, 128), dropout=0.1, temperature=1.0, ordered=False, match_weight=0.5, packed=False
         ),
-        adapters=AdapterSettings(
+        adapters=replace(
+            PAPER_ADAPTERS,
             num_latents=2,
-            reduction=8,
             groups=4,
-            batch_norm=False,
-            post_norm=True,
-            gate=True,
             audio_gate=False,
-            gate_init=0.0,
-            latent_gate_init=0.0,
-            latent_init="uniform",
-            latent_scale=1.0,
-            unimodal_activation="none",
-            router_hidden=(128, 32),
-            stages=(),
-            converged_head=False,
-            head_lr=0.0,
-            gate_lr=0.0,
         ),
         ground_recipe=Recipe(
             epochs=30,

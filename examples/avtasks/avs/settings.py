@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from avtasks.model import AdapterSettings
+from avtasks.model import PAPER_ADAPTERS, AdapterSettings
 from avtasks.study import RunSettings, SceneSettings
 from avtasks.training import Recipe
 
@@ -129,27 +129,14 @@ _PAPER = Settings(
     in_memory=False,
     select_on="test",
     head=_PAPER_HEAD,
-    adapters=AdapterSettings(
+    adapters=replace(
+        PAPER_ADAPTERS,
         num_latents=87,
-        reduction=8,
-        groups=2,
-        post_norm=True,
-        gate=True,
         audio_gate=False,
-        gate_init=0.0,
-        latent_gate_init=0.0,
-        latent_init="uniform",
-        latent_scale=1.0,
-        unimodal_activation="none",
         # the published layer attends over all clips of a batch, and is tested with one clip in it: this is that layer
         self_attention="frames",
         frames_per_clip=5,
-        router_hidden=(128, 32),
         router_noise=0.01,
-        stages=(),
-        converged_head=False,
-        head_lr=0.0,
-        gate_lr=0.0,
     ),
     frozen_recipe=_PAPER_RECIPE,
     adapter_recipe=_PAPER_RECIPE,

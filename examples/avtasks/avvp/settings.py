@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from avtasks.model import AdapterSettings
+from avtasks.model import PAPER_ADAPTERS
 from avtasks.study import RunSettings, SceneSettings
 from avtasks.training import Recipe
 
@@ -131,25 +131,10 @@ PRESETS = {
         rows=("silent", "frozen", "avmoe"),
         in_memory=False,
         head=HeadSettings(dim=128, depths=(3, 3, 6), heads=8, token_std=0.0, balance=1.0, motion=True),
-        adapters=AdapterSettings(
-            num_latents=32,
-            reduction=8,
-            groups=2,
-            batch_norm=False,
-            post_norm=True,
-            gate=True,
-            gate_init=0.0,
-            latent_gate_init=0.0,
-            latent_init="uniform",
-            latent_scale=1.0,
-            unimodal_activation="none",
+        adapters=replace(
+            PAPER_ADAPTERS,
             token_mixing="scatter",
-            router_hidden=(128, 32),
             balance="upstream",
-            stages=(),
-            converged_head=False,
-            head_lr=0.0,
-            gate_lr=0.0,
         ),
         frozen_recipe=_PAPER_RECIPE,
         adapter_recipe=_PAPER_RECIPE,

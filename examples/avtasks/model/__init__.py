@@ -1,5 +1,6 @@
 """The model that every program trains: frozen towers, adapters between them, a head on top."""
 
+from .adapter_settings import PAPER_ADAPTERS as PAPER_ADAPTERS
 from .adapter_settings import AdapterSettings as AdapterSettings
 from .couple import couple as couple
 from .feature_model import FeatureModel as FeatureModel

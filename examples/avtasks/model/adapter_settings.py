@@ -68,3 +68,23 @@ class AdapterSettings:
     converged_head: bool = True
     head_lr: float = 3e-4
     gate_lr: float = 1e-2
+
+
+# what the papers' programs have in common; tasks differ in the rest
+PAPER_ADAPTERS = AdapterSettings(
+    num_latents=32,
+    reduction=8,
+    groups=2,
+    post_norm=True,
+    gate=True,
+    gate_init=0.0,
+    latent_gate_init=0.0,
+    latent_init="uniform",
+    latent_scale=1.0,
+    unimodal_activation="none",
+    router_hidden=(128, 32),
+    stages=(),
+    converged_head=False,
+    head_lr=0.0,
+    gate_lr=0.0,
+)
