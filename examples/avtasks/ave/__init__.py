@@ -1,7 +1,6 @@
 from .annotations import CATEGORIES as CATEGORIES
 from .annotations import Clip as Clip
 from .annotations import read_annotations as read_annotations
-from .annotations import read_categories as read_categories
 from .annotations import segment_labels as segment_labels
 from .cmbs import CMBS as CMBS
 from .convert import convert_head as convert_head

@@ -98,29 +98,6 @@ def read_annotations(path: str | Path, categories: tuple[str, ...] = CATEGORIES)
     return clips
 
 
-def read_categories(path: str | Path) -> tuple[str, ...]:
-    """Read the names of the events, one a line; the line's position is the class index.
-
-    Args:
-        path: The ``categories.txt`` of a dataset. Where it is absent, the 28 official names are returned.
-
-    Raises:
-        ValueError: The file is empty or names an event twice.
-
-    Example:
-        >>> read_categories("no/such/categories.txt")[2]
-        'Bark'
-    """
-    path = Path(path)
-    if not path.is_file():
-        return CATEGORIES
-    names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if not names or twice:
-        raise ValueError(f"{path}: " + (f"named twice: {', '.join(twice)}" if twice else "holds no category"))
-    return names
-
-
 def segment_labels(clip: Clip, categories: tuple[str, ...] = CATEGORIES) -> Tensor:
     """One-hot class of each second of a clip: ``labels.h5`` of the official dataset, rebuilt.
 

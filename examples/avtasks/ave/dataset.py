@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from avtasks.clips import ClipDataset
+from avtasks.clips import ClipDataset, read_categories
 from torch import Tensor
 
-from .annotations import read_categories, segment_labels
+from .annotations import CATEGORIES, segment_labels
 from .splits import SPLITS, read_splits
 
 
@@ -51,7 +51,7 @@ class AVEDataset(ClipDataset):
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         folder = Path(folder)
-        self.categories = read_categories(folder / "categories.txt")
+        self.categories = read_categories(folder / "categories.txt", CATEGORIES)
         clips = read_splits(folder, self.categories)[split]
         super().__init__(folder, clips, frame_size=frame_size, what=split, allow_missing=allow_missing)
 

@@ -6,7 +6,8 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from avtasks.ave import CATEGORIES, Clip, read_annotations, read_categories, read_splits, segment_labels
+from avtasks.ave import CATEGORIES, Clip, read_annotations, read_splits, segment_labels
+from avtasks.clips import read_categories
 
 OFFICIAL = Path(__file__).parents[3].parent / "shared" / "data" / "ave"
 official = pytest.mark.skipif(not OFFICIAL.is_dir(), reason=f"the official annotation files are not in {OFFICIAL}")
@@ -56,9 +57,9 @@ def test_files_that_hold_nothing(tmp_path):
     with pytest.raises(ValueError, match="holds no annotation row"):
         read_annotations(write(tmp_path / "Annotations.txt", HEADER))
     with pytest.raises(ValueError, match="holds no category"):
-        read_categories(write(tmp_path / "categories.txt", ""))
+        read_categories(write(tmp_path / "categories.txt", ""), CATEGORIES)
     with pytest.raises(ValueError, match="named twice: Cat"):
-        read_categories(write(tmp_path / "categories.txt", "Cat", "Dog", "Cat"))
+        read_categories(write(tmp_path / "categories.txt", "Cat", "Dog", "Cat"), CATEGORIES)
 
 
 def test_labels_are_background_outside_the_event():
@@ -99,7 +100,7 @@ def test_bad_splits_are_named(tmp_path):
 
 @official
 def test_official_files():
-    assert read_categories(OFFICIAL / "categories.txt") == CATEGORIES
+    assert read_categories(OFFICIAL / "categories.txt", ()) == CATEGORIES
     clips = read_annotations(OFFICIAL / "Annotations.txt")
     assert clips == read_annotations(OFFICIAL / "Annotations_with_domain.txt")
     assert len(clips) == 4143

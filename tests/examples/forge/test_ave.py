@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from avtasks.ave import read_annotations, read_categories, read_splits
+from avtasks.ave import read_annotations, read_splits
+from avtasks.clips import read_categories
 from avtasks.forge import Procedural, forge_ave
 from PIL import Image
 
@@ -17,7 +18,7 @@ def forged(tmp_path_factory):
 
 
 def test_the_reader_of_the_official_layout_reads_it(forged):
-    categories = read_categories(forged / "categories.txt")
+    categories = read_categories(forged / "categories.txt", ())
     splits = read_splits(forged, categories)
     assert {split: len(clips) for split, clips in splits.items()} == {"train": 4, "val": 2, "test": 2}
     assert [clip for clips in splits.values() for clip in clips] == read_annotations(
@@ -30,13 +31,13 @@ def test_a_seed_draws_the_clips_that_it_drew(forged):
 
     The figures in the documentation stand for these draws.
     """
-    clips = read_annotations(forged / "Annotations.txt", read_categories(forged / "categories.txt"))
+    clips = read_annotations(forged / "Annotations.txt", read_categories(forged / "categories.txt", ()))
     drawn = [(0, 10), (2, 10), (0, 10), (1, 10), (2, 8), (0, 8), (2, 8), (2, 7)]
     assert [(clip.start, clip.end) for clip in clips] == drawn
 
 
 def test_every_clip_has_ten_frames_and_ten_seconds(forged):
-    categories = read_categories(forged / "categories.txt")
+    categories = read_categories(forged / "categories.txt", ())
     for clip in read_annotations(forged / "Annotations.txt", categories):
         frames = sorted((forged / "frames" / clip.video_id).iterdir())
         assert [frame.name for frame in frames] == [f"{number:08d}.jpg" for number in range(1, 11)]
