@@ -53,14 +53,17 @@ def latents(setting: Setting, count: int) -> dict[str, Variant]:
 
 @case(
     "pairs",
-    {"0": (), "2": (0,), "8": (0, 2), "12": (0, 1, 2, 3)},
-    facts=lambda stages: {"value": {(): 0, (0,): 2, (0, 2): 8}.get(stages, 12), "stages": list(stages)},
+    {"0": (), "2": (0,), "8": (0, 2), "12": None},
+    facts=lambda stages: {
+        "value": {(): 0, (0,): 2, (0, 2): 8, None: 12}[stages],
+        "stages": list(range(4) if stages is None else stages),
+    },
     scaling=("forward",),
 )
-def pairs(setting: Setting, stages: tuple[int, ...]) -> dict[str, Variant]:
+def pairs(setting: Setting, stages: tuple[int, ...] | None) -> dict[str, Variant]:
     """Coupled pairs of blocks in the whole model at full size."""
     towers = paper_towers(setting)
-    if not stages:
+    if stages == ():
         return model_variants(setting, towers, {"towers": partial(bare, towers, shifted=False)}, 1)
     ours = cache(partial(adapted, towers, skip_every=1, stages=stages))
     return model_variants(setting, towers, {"published": lambda: published(towers, ours()), "ours": ours}, 1)
