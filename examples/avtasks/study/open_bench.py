@@ -60,7 +60,7 @@ def open_bench(settings: RunSettings, task: Task) -> Bench:
     bench = Bench(settings, task, data, towers, towers.widths(bare), splits, clips, {})
     _run_bare_towers(bench, bare)
     _run_frozen_prefix(bench, coupled, caches)
-    return _presented(bench)
+    return bench
 
 
 def _lockstep(settings: RunSettings, task: Task, towers: Towers, experts: tuple[int, int] | None) -> ax.LockStep:
@@ -113,13 +113,6 @@ def _run_frozen_prefix(bench: Bench, coupled: ax.LockStep, caches: dict[str, ax.
             bench.clips[split] = CachedClips(caches[split], bench.splits[split], bench.towers)
         else:
             bench.clips[split] = entered(model, clips, split)
-
-
-def _presented(bench: Bench) -> Bench:
-    def items(clips: dict[str, Dataset]) -> dict[str, Dataset]:
-        return {split: bench.task.present(of, bench.splits[split], split) for split, of in clips.items()}
-
-    return bench._replace(clips=items(bench.clips), featured=items(bench.featured))
 
 
 def _on_device(model: nn.Module) -> Any:

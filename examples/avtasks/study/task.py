@@ -7,7 +7,6 @@ from typing import Any
 
 from avtasks.clips import ClipDataset
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from .experiment import Experiment
 
@@ -29,8 +28,6 @@ class Task:
         score: Scores of the answers to a split: ``score(answers, dataset)``; higher is better.
         select: The score that chooses the best epoch.
         taps: Tokens that the head needs besides the final ones, see :class:`avexperts.LockStep`.
-        present: Makes training and test items of prepared clips where these are not the same thing:
-            ``present(clips, dataset, split)``.
 
     Example:
         >>> Task.__dataclass_fields__["select"].default
@@ -49,4 +46,3 @@ class Task:
     score: Callable[[dict[str, Tensor], ClipDataset], dict[str, float]]
     select: str = "accuracy"
     taps: Sequence[str] = ()
-    present: Callable[[Dataset, ClipDataset, str], Dataset] = lambda clips, dataset, split: clips

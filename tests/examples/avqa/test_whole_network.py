@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from _avqa_names import names_of_head, part
 from _close import assert_close
+from _papers_towers import AudioBlock, Stage, VisualBlock
 from avtasks.avqa import AVQAHead, convert_head
 from avtasks.model import TowerModel
 from safetensors.torch import load_file
@@ -16,38 +17,6 @@ from torch import Tensor, nn
 import avexperts as ax
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "avmoe_avqa_avs" / "avqa_full_moe_skip1.safetensors"
-
-
-class VisualBlock(nn.Module):
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.attn_lin, self.mlp_lin = nn.Linear(dim, dim), nn.Linear(dim, dim)
-        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-
-    def attention_branch(self, x: Tensor) -> Tensor:
-        return x + self.norm1(self.attn_lin(x) + x.mean(1, keepdim=True))
-
-    def mlp_branch(self, x: Tensor) -> Tensor:
-        return x + self.norm2(self.mlp_lin(x).tanh())
-
-
-class AudioBlock(nn.Module):
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.norm1, self.lin = nn.LayerNorm(dim), nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.norm1(x)
-        return x + 0.5 * (self.lin(h) + h.mean(1, keepdim=True)).tanh()
-
-
-class Stage(nn.Module):
-    def __init__(self, block: type[nn.Module], dim: int, depth: int, next_dim: int | None) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(block(dim) for _ in range(depth))
-        if next_dim:
-            self.downsample = nn.Module()
-            self.downsample.reduction = nn.Linear(4 * dim, next_dim, bias=False)
 
 
 class Sees(nn.Module):
@@ -80,7 +49,7 @@ def open_tower(tower: nn.Module, x: Tensor, visual: bool):
             name = f"stages.{s}.blocks.{b}"
             x = yield ax.Site(f"{name}.first", x, block.attention_branch if visual else block)
             x = yield ax.Site(f"{name}.second", x, block.mlp_branch if visual else nn.Identity())
-        if hasattr(stage, "downsample"):
+        if hasattr(stage.downsample, "reduction"):
             x = stage.downsample.reduction(x.unflatten(1, (-1, 4)).flatten(2))
     return tower.norm(x)
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from _figures import record
 from _golden import Golden
+from _papers_towers import AudioBlock, Stage, VisualBlock
 from avtasks.avs import AVSHead, convert_head
 from torch import Tensor, nn
 
@@ -15,40 +16,6 @@ import avexperts as ax
 
 STAGES = {"vision": ((8, 8, 16, 16), (2, 2, 18, 2)), "audio": ((8, 8, 8, 16), (2, 2, 6, 2))}
 CLIPS, FRAMES = 2, 5
-
-
-class VisualBlock(nn.Module):
-    """Residual post-norm, as Swin-V2; attention is a linear map plus the mean over tokens."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.attn_lin, self.mlp_lin = nn.Linear(dim, dim), nn.Linear(dim, dim)
-        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-
-    def attend(self, x: Tensor) -> Tensor:
-        return x + self.norm1(self.attn_lin(x) + x.mean(1, keepdim=True))
-
-    def feed(self, x: Tensor) -> Tensor:
-        return x + self.norm2(self.mlp_lin(x).tanh())
-
-
-class AudioBlock(nn.Module):
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.norm1, self.lin = nn.LayerNorm(dim), nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.norm1(x)
-        return x + 0.5 * (self.lin(h) + h.mean(1, keepdim=True)).tanh()
-
-
-class Stage(nn.Module):
-    def __init__(self, block: type[nn.Module], dim: int, depth: int, next_dim: int | None) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(block(dim) for _ in range(depth))
-        self.downsample = nn.Module()
-        if next_dim:
-            self.downsample.reduction = nn.Linear(4 * dim, next_dim, bias=False)
 
 
 class Tower(nn.Module):
@@ -70,8 +37,8 @@ def open_tower(tower: Tower, x: Tensor, visual: bool):
     for s, stage in enumerate(tower.layers):
         for b, block in enumerate(stage.blocks):
             name = f"stages.{s}.blocks.{b}"
-            x = yield ax.Site(f"{name}.first", x, block.attend if visual else block)
-            x = yield ax.Site(f"{name}.second", x, block.feed if visual else nn.Identity())
+            x = yield ax.Site(f"{name}.first", x, block.attention_branch if visual else block)
+            x = yield ax.Site(f"{name}.second", x, block.mlp_branch if visual else nn.Identity())
         if hasattr(stage.downsample, "reduction"):
             x = stage.downsample.reduction(x.unflatten(1, (-1, 4)).flatten(2))
     return tower.norm(x) if visual else x
