@@ -10,7 +10,7 @@ from avtasks.model import PAPER_ADAPTERS
 from avtasks.study import RunSettings, SceneSettings
 from avtasks.training import Recipe
 
-ROWS = ("majority", "vision", "audio", "frozen", "unimodal", "cross", "avmoe")
+ROWS = ("majority", "vision", "audio", "frozen", "longer", "unimodal", "cross", "avmoe")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Settings(RunSettings):
     """
 
     out: Path = Path("runs/ave")
-    rows: tuple[Literal["majority", "vision", "audio", "frozen", "unimodal", "cross", "avmoe"], ...] = ROWS
+    rows: tuple[Literal["majority", "vision", "audio", "frozen", "longer", "unimodal", "cross", "avmoe"], ...] = ROWS
     forge: ForgeSettings = field(default_factory=ForgeSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
 

@@ -10,7 +10,7 @@ from avtasks.model import PAPER_ADAPTERS, AdapterSettings
 from avtasks.study import RunSettings, SceneSettings
 from avtasks.training import Recipe
 
-ROWS = ("majority", "question", "frozen", "unimodal", "avmoe")
+ROWS = ("majority", "question", "frozen", "longer", "unimodal", "avmoe")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Settings(RunSettings):
     """
 
     out: Path = Path("runs/avqa")
-    rows: tuple[Literal["majority", "question", "frozen", "unimodal", "avmoe"], ...] = ROWS
+    rows: tuple[Literal["majority", "question", "frozen", "longer", "unimodal", "avmoe"], ...] = ROWS
     forge: ForgeSettings = field(default_factory=ForgeSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
     drawn_clips: int = 6

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from avtasks.forge import forge_music_avqa
-from avtasks.study import Bench, Experiment, Task
+from avtasks.study import EXPERIMENTS, Bench, Experiment, Task
 from torch import Tensor, nn
 
 from .dataset import MusicAVQADataset
@@ -110,8 +110,7 @@ TASK = Task(
     experiments={
         "majority": Experiment("majority per question", measure=_majority),
         "question": Experiment("question only", streams=()),
-        "frozen": Experiment("frozen towers"),
-        "unimodal": Experiment("unimodal 0+2", (0, 2)),
+        **{key: EXPERIMENTS[key] for key in ("frozen", "longer", "unimodal")},
         "avmoe": Experiment("AVMoE 1+2", (1, 2)),
     },
     forge=forge_music_avqa,

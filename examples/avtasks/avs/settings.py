@@ -79,7 +79,7 @@ class Settings(RunSettings):
     out: Path = Path("runs/avs_s4")
     subset: Literal["s4", "ms3"] = "s4"
     experts: tuple[int, int] = (1, 1)
-    rows: tuple[Literal["vision", "frozen", "unimodal", "cross", "avmoe", "muted"], ...] = ROWS
+    rows: tuple[Literal["vision", "frozen", "longer", "unimodal", "cross", "avmoe", "muted"], ...] = ROWS
     forge: ForgeSettings = field(default_factory=ForgeSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
 

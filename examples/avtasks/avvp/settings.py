@@ -10,7 +10,7 @@ from avtasks.model import PAPER_ADAPTERS
 from avtasks.study import RunSettings, SceneSettings
 from avtasks.training import Recipe
 
-ROWS = ("frozen", "unimodal", "avmoe")
+ROWS = ("silent", "frozen", "longer", "unimodal", "avmoe")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Settings(RunSettings):
     """
 
     out: Path = Path("runs/avvp")
-    rows: tuple[Literal["silent", "vision", "audio", "frozen", "unimodal", "cross", "avmoe"], ...] = ROWS
+    rows: tuple[Literal["silent", "vision", "audio", "frozen", "longer", "unimodal", "cross", "avmoe"], ...] = ROWS
     drawn_clips: int = 6
     forge: ForgeSettings = field(default_factory=ForgeSettings)
     head: HeadSettings = field(default_factory=HeadSettings)

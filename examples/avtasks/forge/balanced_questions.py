@@ -17,6 +17,7 @@ class BalancedQuestions:
     Args:
         rng: Breaks ties.
         slack: How far ahead an answer to a template may be.
+        repeats: Most questions of one template about one clip; their slots differ.
 
     Example:
         >>> asked = [Asked(("Audio", "Counting"), "Is there a <Object> sound?", ("tuba",), "yes", ("yes", "no"))]
@@ -25,8 +26,8 @@ class BalancedQuestions:
         ['yes']
     """
 
-    def __init__(self, rng: np.random.Generator, *, slack: int = 1) -> None:
-        self.rng, self.slack = rng, slack
+    def __init__(self, rng: np.random.Generator, *, slack: int = 1, repeats: int = 3) -> None:
+        self.rng, self.slack, self.repeats = rng, slack, repeats
         self.of_type: Counter[object] = Counter()
         self.of_template: Counter[object] = Counter()
         self.of_answer: Counter[object] = Counter()
@@ -41,13 +42,14 @@ class BalancedQuestions:
         open_ones = [asked[index] for index in self.rng.permutation(len(asked))]
         chosen: list[Asked] = []
         for _ in range(count):
-            fair = [one for one in open_ones if self._is_fair(one)]
-            if not fair:
+            by_turn = sorted(open_ones, key=lambda one: (self.of_type[one.type], self.of_template[one.content]))
+            one = next(filter(self._is_fair, by_turn), None)
+            if one is None:
                 break
-            one = min(fair, key=lambda one: (self.of_type[one.type], self.of_template[one.content]))
             chosen.append(one)
-            # one question per template and clip, or the answers would hang together
-            open_ones = [other for other in open_ones if other.content != one.content]
+            open_ones.remove(one)
+            if sum(other.content == one.content for other in chosen) == self.repeats:
+                open_ones = [other for other in open_ones if other.content != one.content]
             self.of_type[one.type] += 1
             self.of_template[one.content] += 1
             self.of_answer[one.text, one.answer] += 1

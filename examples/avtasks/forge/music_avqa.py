@@ -115,9 +115,9 @@ def _ask(
     """Plan every video and what is asked about it; words and answers of training are all that later splits have."""
     rows: dict[str, list[tuple[Stage, list[Asked]]]] = {}
     for index, (split, count) in enumerate(zip(SPLITS, clips, strict=True)):
-        rng = np.random.default_rng([seed, index])
+        rng = np.random.default_rng([seed, index])  # not the chooser's: the stages are the same for any questions
         known = {word for _, asked in rows.get("train", []) for one in asked for word in _words(one)}
-        chooser, rows[split] = BalancedQuestions(rng), []
+        chooser, rows[split] = BalancedQuestions(np.random.default_rng([seed, index, 2])), []
         while len(rows[split]) < count:
             stage = draw_stage(rng, len(names), spread=spread)
             asked = [one for one in ask_everything(stage, names) if not known or known.issuperset(_words(one))]

@@ -39,6 +39,7 @@ def open_bench(settings: RunSettings, task: Task) -> Bench:
     """
     try:
         check_files(settings)
+        _check_rows(settings, task)
         if processes().is_main_process:
             keep_config(settings, settings.out / "config.json", resume=settings.resume, free=FREE)
         towers = load_towers(
@@ -61,6 +62,12 @@ def open_bench(settings: RunSettings, task: Task) -> Bench:
     _run_bare_towers(bench, bare)
     _run_frozen_prefix(bench, coupled, caches)
     return bench
+
+
+def _check_rows(settings: RunSettings, task: Task) -> None:
+    before = settings.rows[: settings.rows.index("longer")] if "longer" in settings.rows else ("frozen",)
+    if "frozen" not in before:
+        raise ValueError("--rows: longer goes on with the head of frozen; name frozen before it")
 
 
 def _lockstep(settings: RunSettings, task: Task, towers: Towers, experts: tuple[int, int] | None) -> ax.LockStep:

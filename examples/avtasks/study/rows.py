@@ -33,7 +33,8 @@ def train_row(bench: Bench, key: str, seed: int) -> dict[str, Any]:
     folder = row_folder(settings, key, seed)
     model = build_model(bench, key, seed)
     clips = bench.clips if experiment.experts else bench.featured
-    recipe = settings.adapter_recipe if experiment.experts else settings.frozen_recipe
+    goes_on = bool(experiment.experts) or experiment.longer
+    recipe = settings.adapter_recipe if goes_on else settings.frozen_recipe
 
     def scores(split: str) -> dict[str, float]:
         return task.score(predict(model, clips[split], task.answer)[0], bench.splits[split])
@@ -46,7 +47,7 @@ def train_row(bench: Bench, key: str, seed: int) -> dict[str, Any]:
         recipe=recipe,
         out=folder,
         select=task.select,
-        groups=parameter_groups(model, settings.adapters, recipe) if experiment.experts else None,
+        groups=parameter_groups(model, settings.adapters, recipe) if goes_on else None,
         seed=seed,
         resume=settings.resume,
         label=f"{experiment.name}, seed {seed}",
@@ -80,13 +81,13 @@ def build_model(bench: Bench, key: str, seed: int) -> nn.Module:
         A :class:`FeatureModel`, or a :class:`TowerModel` where the row has adapters.
     """
     settings, task, experiment = bench.settings, bench.task, bench.task.experiments[key]
-    head = bench.build_head()
-    if experiment.experts is None:
-        return FeatureModel(head, experiment.streams)
-    norm = settings.final_audio_norm
-    towers = couple(bench.towers, settings.adapters, experiment.experts, final_audio_norm=norm, taps=task.taps)
-    model = TowerModel(towers, bench.towers.front_end, head)
-    if settings.adapters.converged_head and "frozen" in settings.rows:
+    head, norm = bench.build_head(), settings.final_audio_norm
+    model: FeatureModel | TowerModel = FeatureModel(head, experiment.streams)
+    if experiment.experts:
+        towers = couple(bench.towers, settings.adapters, experiment.experts, final_audio_norm=norm, taps=task.taps)
+        model = TowerModel(towers, bench.towers.front_end, head)
+    converged = settings.adapters.converged_head and "frozen" in settings.rows and experiment.experts
+    if converged or experiment.longer:
         load_head(model, row_folder(settings, "frozen", seed) / "best.safetensors")
     return model
 

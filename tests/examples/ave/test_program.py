@@ -104,6 +104,30 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path, monkeypatch, da
     assert found == expected
 
 
+def test_the_longer_row_goes_on_with_the_frozen_row_s_head_as_adapter_rows_do(data, tmp_path, monkeypatch):
+    started = []
+
+    def watches(model, *arguments, recipe, groups, **options):
+        head = {name: value.clone() for name, value in model.head.state_dict().items()}
+        started.append((head, recipe, [group["lr"] for group in groups or ()]))
+        return rows_fit(model, *arguments, recipe=recipe, groups=groups, **options)
+
+    rows_fit = rows.fit
+    monkeypatch.setattr(rows, "fit", watches)
+    run("--out", tmp_path, "--smoke", "--data", data, "--rows", "frozen", "longer", "avmoe")
+    (_, _, own), (longer, recipe, rates), (adapted, same, _) = started
+    assert own == []
+    assert recipe == same
+    assert rates == [ave.PRESETS["small"].adapters.head_lr]
+    torch.testing.assert_close(longer, adapted)
+    assert [row["epochs"] for row in metrics(tmp_path)["rows"]] == [2, 1, 1]
+
+
+def test_the_longer_row_needs_the_frozen_row_before_it(data, tmp_path):
+    message = refused("--out", tmp_path / "out", "--data", data, "--rows", "longer", "frozen")
+    assert "--rows: longer goes on with the head of frozen; name frozen before it" in message
+
+
 def test_resuming_with_other_settings_is_refused(smoke):
     message = refused("--out", smoke, *SMOKE, "--resume", "--adapters.reduction", "8")
     assert "the interrupted run had other settings: adapters.reduction was 4, is 8" in message
