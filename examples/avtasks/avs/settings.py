@@ -21,7 +21,8 @@ class ForgeSettings(SceneSettings):
         classes: Number of things.
         objects: Things in view, sounding or silent.
         sources: MS3: most things that sound at a time.
-        silence: MS3: share of seconds in which nothing sounds.
+        silence: MS3: share of seconds in which nothing in view sounds.
+        murmur: Further things that sound all the time without being in view.
     """
 
     clips: tuple[int, int, int] = (400, 80, 120)
@@ -29,6 +30,7 @@ class ForgeSettings(SceneSettings):
     objects: int = 3
     sources: int = 2
     silence: float = 0.1
+    murmur: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,9 @@ _SMALL_RECIPE = Recipe(epochs=12, batch_size=8, lr=2e-3, weight_decay=0.01)
 
 _SMALL = Settings(
     # colours and a band of sound that the towers were not pre-trained on
-    forge=ForgeSettings(clips=(500, 80, 160), inverted=True, telephone=True),
+    forge=ForgeSettings(clips=(500, 80, 160), classes=5, inverted=True, telephone=True),
     # a head that has learnt its few masks by heart leaves nothing to be learnt: all rows begin anew, as the papers' do
-    adapters=AdapterSettings(converged_head=False, head_lr=0.0),
+    adapters=AdapterSettings(converged_head=False, head_lr=0.0, stages=(1, 2)),
     frozen_recipe=_SMALL_RECIPE,
     adapter_recipe=_SMALL_RECIPE,
 )
@@ -150,6 +152,7 @@ PRESETS = {
             out=Path("runs/avs_ms3"),
             subset="ms3",
             forge=ForgeSettings(clips=(300, 60, 120)),
+            adapters=replace(_SMALL.adapters, stages=(2,)),
             head=HeadSettings(gamma=0.1),
             frozen_recipe=replace(_SMALL_RECIPE, batch_size=4, lr=3e-3),
             adapter_recipe=replace(_SMALL_RECIPE, epochs=8, batch_size=4, lr=3e-3),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from avtasks.model import PAPER_ADAPTERS
+from avtasks.model import PAPER_ADAPTERS, AdapterSettings
 from avtasks.study import RunSettings, SceneSettings
 from avtasks.training import Recipe
 
@@ -15,9 +15,10 @@ ROWS = ("silent", "frozen", "longer", "unimodal", "avmoe")
 
 @dataclass(frozen=True)
 class ForgeSettings(SceneSettings):
-    """The forged dataset: clips in which some events are only heard, some only seen, some both.
+    """The forged dataset: clips in which some events are only heard, some only seen, most both.
 
-    Its colours and sounds are shifted away from what the small towers were pre-trained on: adapters are for that.
+    Its pictures are inverted, grey and grainy, as no small tower has seen them; its sounds are clean. So the sound
+    knows what the pictures hardly show, but the head's visual branch cannot hear: experts between the towers can.
 
     Attributes:
         clips: Clips to train, validate and test.
@@ -30,22 +31,24 @@ class ForgeSettings(SceneSettings):
         clutter: Further things in view, of no event class.
         murmur: Further things heard, of no event class.
         others: How many things clutter and murmur are drawn from.
+        picture_noise: Standard deviation of the pixel noise, frames being 0 to 1.
+        contrast: 1 keeps the colours, smaller pulls them to grey.
         inverted: Turn colours into their opposites.
-        telephone: Let only 300 to 3400 Hz pass.
     """
 
     clips: tuple[int, int, int] = (500, 120, 240)
     classes: int = 10
     events: tuple[int, int] = (1, 3)
-    both: float = 0.8
+    both: float = 0.95
     shortest: int = 2
     longest: int = 10
     slack: int = 1
     clutter: int = 0
     murmur: int = 0
     others: int = 18
+    picture_noise: float = 0.08
+    contrast: float = 0.5
     inverted: bool = True
-    telephone: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class Settings(RunSettings):
         head: The head.
         frozen_recipe: How a head on frozen towers is trained; weak labels take it long to learn from.
         adapter_recipe: How adapters and head are trained.
+        adapters: The adapters; the head goes on learning as fast as it began, or its visual branch stays asleep.
     """
 
     out: Path = Path("runs/avvp")
@@ -101,8 +105,9 @@ class Settings(RunSettings):
     drawn_clips: int = 6
     forge: ForgeSettings = field(default_factory=ForgeSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
-    frozen_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=38, batch_size=16, weight_decay=0.05))
-    adapter_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=8, lr=5e-3, weight_decay=0.05))
+    frozen_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=50, batch_size=16, weight_decay=0.05))
+    adapter_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10, lr=5e-3, weight_decay=0.05))
+    adapters: AdapterSettings = field(default_factory=lambda: AdapterSettings(head_lr=1e-3))
 
 
 _PAPER_RECIPE = Recipe(

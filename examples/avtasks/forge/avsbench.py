@@ -29,6 +29,7 @@ def forge_avsbench(
     objects: int = 3,
     sources: int = 2,
     silence: float = 0.1,
+    murmur: int = 0,
     frame_size: int = 64,
     object_sizes: tuple[int, int] = (20, 28),
     views: int = 100,
@@ -55,7 +56,8 @@ def forge_avsbench(
         seed: Of everything that is drawn.
         objects: Things in view, sounding or silent.
         sources: MS3: most things that sound at a time.
-        silence: MS3: share of seconds in which nothing sounds.
+        silence: MS3: share of seconds in which nothing in view sounds.
+        murmur: Further things that sound all the time without being in view.
         frame_size: Height and width of frames and masks in pixels.
         object_sizes: Smallest and largest object in pixels.
         views: Pictures drawn of each class and split.
@@ -89,6 +91,8 @@ def forge_avsbench(
         raise ValueError(f"subset is one of {', '.join(FOLDERS)}, got {subset!r}")
     if not 1 <= sources <= objects <= classes:
         raise ValueError(f"needs sources <= objects <= classes, got {sources}, {objects} and {classes}")
+    if not 0 <= murmur <= classes - objects:
+        raise ValueError(f"of {classes} classes {objects} are in view: at most {classes - objects} murmur, got {murmur}")
     shape = {"objects": objects, "object_sizes": object_sizes, "frame_size": frame_size}
     check_forge(folder, assets, things=classes, clips=clips, **shape)
     chosen, rows = list(assets[:classes]), [HEADERS[subset]]
@@ -98,7 +102,9 @@ def forge_avsbench(
         pictures = album(parts, rng, views=views, sizes=object_sizes)
         recordings = record(parts, rng, takes=takes, seconds=SECONDS)
         for index in range(count):
-            seen, heard = draw_scene(rng, classes, subset, objects=objects, sources=sources, silence=silence)
+            seen, heard = draw_scene(
+                rng, classes, subset, objects=objects, sources=sources, silence=silence, murmur=murmur
+            )
             owners = np.empty((LENGTH, frame_size, frame_size), np.int64)
             frames = paint(
                 seen,
@@ -112,7 +118,7 @@ def forge_avsbench(
             )
             wave = mix(heard, recordings, rng, spread=level_spread, noise=sound_noise, telephone=telephone)
             masks = np.stack([np.isin(owner, now[now >= 0]) for owner, now in zip(owners, heard, strict=True)])
-            name, category = f"{split}{index:05d}", chosen[heard.max()].name.replace(" ", "_")
+            name, category = f"{split}{index:05d}", chosen[heard[0, 0]].name.replace(" ", "_")
             _write_clip(folder, subset, split, category, name, frames, masks, wave)
             rows.append(f"{name},0,{category},{split}" if subset == "s4" else f"{name},{split}")
     table = folder / FOLDERS[subset] / f"{subset}_meta_data.csv"
@@ -122,7 +128,7 @@ def forge_avsbench(
 
 
 def draw_scene(
-    rng: np.random.Generator, classes: int, subset: str, *, objects: int, sources: int, silence: float
+    rng: np.random.Generator, classes: int, subset: str, *, objects: int, sources: int, silence: float, murmur: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw what is in view and what sounds in every second of a clip.
 
@@ -132,10 +138,12 @@ def draw_scene(
         subset: ``"s4"`` or ``"ms3"``.
         objects: Things in view.
         sources: MS3: most things that sound at a time.
-        silence: MS3: share of seconds in which nothing sounds.
+        silence: MS3: share of seconds in which nothing in view sounds.
+        murmur: Further things that sound, out of view.
 
     Returns:
-        Classes in view ``(5, objects)``, and classes that sound, ``(5, 1)`` or ``(5, sources)``; -1 where none does.
+        Classes in view ``(5, objects)``, and classes that sound, ``(5, 1 + murmur)`` or ``(5, sources + murmur)``; -1
+        where none does.
 
     Example:
         >>> seen, heard = draw_scene(np.random.default_rng(0), 8, "s4", objects=3, sources=2, silence=0.1)
@@ -144,15 +152,21 @@ def draw_scene(
     """
     things = rng.choice(classes, objects, replace=False)
     seen = rng.permuted(np.tile(things, (LENGTH, 1)), axis=1)
-    if subset == "s4":
-        return seen, np.full((LENGTH, 1), things[0])
+    heard = np.full((LENGTH, 1), things[0]) if subset == "s4" else _take_turns(rng, things, sources, silence)
+    if murmur:
+        elsewhere = rng.choice(np.setdiff1d(np.arange(classes), things), murmur, replace=False)
+        heard = np.concatenate([heard, np.tile(elsewhere, (LENGTH, 1))], axis=1)
+    return seen, heard
+
+
+def _take_turns(rng: np.random.Generator, things: NDArray[np.int64], sources: int, silence: float) -> NDArray[np.int64]:
     heard = np.full((LENGTH, sources), -1)
     turn = int(rng.integers(1, LENGTH))
     for seconds in (slice(0, turn), slice(turn, LENGTH)):
         count = int(rng.integers(1, sources + 1))
         heard[seconds, :count] = rng.choice(things, count, replace=False)
     heard[rng.uniform(size=LENGTH) < silence] = -1
-    return seen, heard
+    return heard
 
 
 def _write_clip(

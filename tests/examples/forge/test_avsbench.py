@@ -58,6 +58,17 @@ def test_in_s4_one_of_the_things_in_view_sounds_all_the_time():
         assert all(len(set(row)) == 3 for row in seen)
 
 
+@pytest.mark.parametrize("subset", ["s4", "ms3"])
+def test_what_murmurs_sounds_all_the_time_and_is_never_in_view(subset):
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        seen, heard = draw_scene(rng, 10, subset, objects=3, sources=2, silence=0.5, murmur=2)
+        murmuring = heard[:, -2:]
+        assert len(np.unique(murmuring)) == 2
+        assert (murmuring == murmuring[0]).all()
+        assert not set(murmuring[0]) & set(seen.ravel())
+
+
 def test_in_ms3_one_or_several_sound_and_sometimes_none():
     rng = np.random.default_rng(0)
     counts = np.zeros(3)
@@ -101,6 +112,7 @@ def test_silent_seconds_have_empty_masks(tmp_path):
     [
         ({"subset": "avss"}, "subset is one of s4, ms3, got 'avss'"),
         ({"sources": 4}, "needs sources <= objects <= classes, got 4, 3 and 6"),
+        ({"murmur": 4}, "of 6 classes 3 are in view: at most 3 murmur, got 4"),
         ({"classes": 7}, "7 things asked for"),
     ],
 )
