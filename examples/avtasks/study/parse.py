@@ -1,24 +1,42 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
 from .run_settings import RunSettings
 
-Settings = TypeVar("Settings", bound=RunSettings)
+Settings = TypeVar("Settings")
 
 
-def parse(arguments: Sequence[str], presets: Mapping[str, Settings], description: str) -> Settings:
+def _shrunk(settings: RunSettings) -> RunSettings:
+    return replace(
+        settings,
+        limit_clips=4,
+        drawn_clips=2,
+        forge=replace(settings.forge, clips=(8, 4, 4), views=4, takes=1),
+        frozen_recipe=replace(settings.frozen_recipe, epochs=2, batch_size=2, workers=0),
+        adapter_recipe=replace(settings.adapter_recipe, epochs=1, batch_size=2, workers=0),
+    )
+
+
+def parse(
+    arguments: Sequence[str],
+    presets: Mapping[str, Settings],
+    description: str,
+    *,
+    shrink: Callable[[Any], Any] = _shrunk,
+) -> Settings:
     """Read a command line; ``--preset`` chooses what everything else defaults to, ``--smoke`` cuts the run down.
 
     Args:
         arguments: Without the program's name.
         presets: Defaults by name; the first is taken where none is named.
         description: Above the help.
+        shrink: Cuts settings down for ``--smoke``; as all comparisons of adapters do by default.
 
     Returns:
         The settings.
@@ -32,15 +50,4 @@ def parse(arguments: Sequence[str], presets: Mapping[str, Settings], description
     default = presets.get(chosen, presets[first])
     flags = (tyro.conf.FlagCreatePairsOff,)
     settings = tyro.cli(type(default), default=default, args=arguments, description=description, config=flags)
-    return _shrunk(settings) if settings.smoke else settings
-
-
-def _shrunk(settings: Settings) -> Settings:
-    return replace(
-        settings,
-        limit_clips=4,
-        drawn_clips=2,
-        forge=replace(settings.forge, clips=(8, 4, 4), views=4, takes=1),
-        frozen_recipe=replace(settings.frozen_recipe, epochs=2, batch_size=2, workers=0),
-        adapter_recipe=replace(settings.adapter_recipe, epochs=1, batch_size=2, workers=0),
-    )
+    return shrink(settings) if settings.smoke else settings

@@ -4,6 +4,7 @@ from .config_file import keep_config as keep_config
 from .epoch_sampler import EpochSampler as EpochSampler
 from .fit import fit as fit
 from .fitted import Fitted as Fitted
+from .hook import Hook as Hook
 from .over_clips import over_clips as over_clips
 from .processes import processes as processes
 from .random_state import random_state as random_state

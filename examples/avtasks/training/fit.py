@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from torch.utils.tensorboard import SummaryWriter
 
 from .fitted import Fitted
+from .hook import Hook
 from .recipe import Recipe
 from .training_run import TrainingRun
 
@@ -31,6 +32,7 @@ def fit(
     select: str = "accuracy",
     groups: Iterable[dict[str, Any]] | None = None,
     seed: int = 0,
+    hook: Hook | None = None,
     resume: bool = False,
     label: str = "training",
 ) -> Fitted:
@@ -53,6 +55,7 @@ def fit(
         select: The score that is to be highest.
         groups: Parameter groups with learning rates of their own; by default all trainable parameters in one.
         seed: Of the order of the clips; seed weights and dropout before the model is built.
+        hook: What is done beside the loss: around the optimizer's step, instead of the plain backward pass.
         resume: Go on from the last checkpoint in ``out``, if there is one.
         label: Name beside the progress bar.
 
@@ -77,7 +80,8 @@ def fit(
         >>> fitted.epochs
         2
     """
-    run = TrainingRun(model, train, recipe, Path(out), groups, seed)
+    hook = hook or Hook()
+    run = TrainingRun(model, train, recipe, Path(out), groups, seed, hook)
     run.start(resume)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console, main = Console(stderr=True), run.accelerator.is_main_process
@@ -86,11 +90,12 @@ def fit(
         task = bar.add_task(label, total=recipe.epochs * run.batches_per_epoch)
         while run.epoch < recipe.epochs and not run.out_of_patience():
             model.train()
+            hook.start_epoch(run.epoch)
             for batch in run.rest_of_epoch():
                 with run.accumulation():
                     terms = loss(run.model, batch)
                     total = _finite_sum(terms, run)
-                    run.accelerator.backward(total * run.weight())
+                    hook.backward(terms, run.weight(), run.accelerator.backward)
                 if run.window_ends():
                     run.optimizer_step()
                     log("train", terms | {"total": total})

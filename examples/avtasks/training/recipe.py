@@ -16,6 +16,7 @@ class Recipe:
             averaging over their clips.
         optimizer: Which optimizer.
         lr: Learning rate.
+        momentum: Of "sgd" alone.
         weight_decay: Weight decay.
         schedule: "cosine" falls to zero at the last epoch, "step" multiplies by step_factor every
             step_epochs.
@@ -40,8 +41,9 @@ class Recipe:
     batch_size: int = 8
     accumulate: int = 1
     sum_gradients: bool = False
-    optimizer: Literal["adam", "adamw"] = "adamw"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     lr: float = 1e-3
+    momentum: float = 0.9
     weight_decay: float = 0.0
     schedule: Literal["constant", "cosine", "step"] = "cosine"
     step_epochs: int = 3

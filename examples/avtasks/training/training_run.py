@@ -17,6 +17,7 @@ from .checkpoints import Checkpoints, write_atomically
 from .distribute import distribute, start_accelerator
 from .epoch_sampler import EpochSampler
 from .fitted import Fitted
+from .hook import Hook
 from .random_state import derived_seed, random_state, restore_random_state, seed_everything
 from .recipe import Recipe
 from .schedule import learning_rate_factor
@@ -35,6 +36,7 @@ class TrainingRun:
         out: Folder for checkpoints and the best weights, seen by all processes.
         groups: Parameter groups of the optimizer; by default all trainable parameters in one.
         seed: Of the order of the clips and their augmentation.
+        hook: What is done beside the loss.
 
     Raises:
         ValueError: Nothing is trainable, or the recipe does not fit the launch.
@@ -56,8 +58,10 @@ class TrainingRun:
         out: Path,
         groups: Iterable[dict[str, Any]] | None,
         seed: int,
+        hook: Hook | None = None,
     ) -> None:
         self.recipe, self.out, self.bare, self.seed = recipe, out, model.train(), seed
+        self.hook = hook or Hook()
         self.accelerator = start_accelerator(recipe)
         self.process, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self.sampler = EpochSampler(len(train), recipe.batch_size, seed, process=self.process, processes=self.processes)
@@ -72,6 +76,7 @@ class TrainingRun:
         named = _by_name(groups, model)
         self.model = distribute(self.accelerator, model, recipe.parallel)
         self.optimizer = self._build_optimizer(named)
+        self.hook.attach(self.optimizer.optimizer)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         # modules that stay in eval mode, as frozen towers do, leave their buffers alone
         self.buffers = [b for module in model.modules() if module.training for b in module.buffers(recurse=False)]
@@ -168,6 +173,7 @@ class TrainingRun:
             "model": trainable_state(self.bare),
             "optimizer": whole(self.optimizer.state_dict()),
             "scaler": scaler.state_dict() if scaler else {},
+            "hook": self.hook.state_dict(),
             "random": gather_object([random_state()]),
         }
         if self.accelerator.is_main_process:
@@ -194,6 +200,7 @@ class TrainingRun:
         scaler = state.pop("scaler")
         if scaler and self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(scaler)
+        self.hook.load_state_dict(state.pop("hook", {}))
         random_states = state.pop("random")
         for name, value in state.items():
             setattr(self, name, value)
@@ -213,9 +220,10 @@ class TrainingRun:
     def _build_optimizer(self, named: list[dict[str, Any]]) -> torch.optim.Optimizer:
         parameters = dict(self.bare.named_parameters())
         groups = [group | {"params": [parameters[name] for name in group["params"]]} for group in named]
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.recipe.optimizer]
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[self.recipe.optimizer]
+        more = {"momentum": self.recipe.momentum} if self.recipe.optimizer == "sgd" else {}
         return self.accelerator.prepare_optimizer(
-            kind(groups, lr=self.recipe.lr, weight_decay=self.recipe.weight_decay, fused=True)
+            kind(groups, lr=self.recipe.lr, weight_decay=self.recipe.weight_decay, fused=True, **more)
         )
 
     def _order(self) -> dict[str, int]:

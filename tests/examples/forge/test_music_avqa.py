@@ -51,7 +51,7 @@ def test_the_same_seed_forges_the_same_bytes(forged, tmp_path):
 
 def test_no_question_type_can_be_answered_from_the_words_alone(tmp_path):
     names = [asset.name for asset in Procedural(6)]
-    splits = _ask(names, (300, 1, 150), 12, 0, 4.0)
+    splits = _ask(names, (300, 1, 150), 24, 0, 4.0)
     questions = {split: _questions(rows, tmp_path / f"{split}.json") for split, rows in splits.items()}
     found = question_only_accuracy(questions["train"], questions["test"])
     assert set(found) == {*TYPES, "accuracy"}
@@ -79,7 +79,7 @@ def _questions(rows, path):
 
 
 def test_the_rate_is_high_where_the_words_do_give_the_answer_away():
-    splits = _ask([asset.name for asset in Procedural(6)], (60, 1, 1), 12, 0, 4.0)
+    splits = _ask([asset.name for asset in Procedural(6)], (60, 1, 1), 24, 0, 4.0)
     asked = [one for _, rows in splits["train"] for one in rows]
     assert all(one.answer in one.options for one in asked)
     unfair = [one for stage, _ in splits["train"] for one in ask_everything(stage, [*"abcdef"]) if len(one.values) == 2]
