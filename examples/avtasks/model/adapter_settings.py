@@ -33,6 +33,7 @@ class AdapterSettings:
         pairing: Which blocks meet: stage by stage, the last of each group; or spread evenly over both towers.
         skip_every: Leave out every n-th stage; 0 leaves out none.
         stages: Only these stages, from 0; empty means all.
+        granularity: What vision's experts stand beside: attention and MLP, or whole blocks; a ResNet has only those.
         towers: "frozen-train" lets the frozen towers follow train(), as the papers' programs do.
         checkpoint: What the backward pass recomputes to save memory.
         converged_head: Begin with the head that the row "frozen towers" ended with, as the paper begins with the
@@ -63,6 +64,7 @@ class AdapterSettings:
     pairing: Literal["last_of_group", "even"] = "last_of_group"
     skip_every: int = 0
     stages: tuple[int, ...] = (2,)
+    granularity: Literal["sublayer", "block"] = "sublayer"
     towers: Literal["frozen", "frozen-train"] = "frozen"
     checkpoint: Literal["none", "towers", "couplings", "all"] = "none"
     converged_head: bool = True

@@ -36,7 +36,7 @@ def couple(
         >>> len(couple(towers, AdapterSettings(), experts=(1, 1)).couplings)
         4
     """
-    vision = ax.open_backbone(towers.vision, towers.frame_size, granularity="sublayer")
+    vision = ax.open_backbone(towers.vision, towers.frame_size, granularity=chosen.granularity)
     audio = ax.open_backbone(towers.audio, towers.audio_size, granularity="block", final_norm=final_audio_norm)
     if experts is None:
         return ax.LockStep({"vision": vision, "audio": audio}, towers=chosen.towers, taps=taps)

@@ -5,6 +5,7 @@ import torch
 from avtasks import ave
 from avtasks.model import AdapterSettings, FeatureModel, TowerModel, couple, parameter_groups
 from avtasks.towers import Towers, build_small_towers
+from avtasks.towers.small_towers import AUDIO
 from avtasks.training import Recipe
 
 import avexperts as ax
@@ -88,3 +89,19 @@ def test_the_head_without_cmbs():
 
     settings = ave.Settings(head=ave.HeadSettings(cmbs=False))
     assert isinstance(ave.build_head(settings, (8, 6), Dataset()), ave.SegmentHead)
+
+
+def test_experts_stand_beside_whole_blocks_where_a_tower_has_nothing_else(towers):
+    from timm.models import resnet
+
+    blocks = resnet.ResNet(resnet.BasicBlock, (1, 1, 1, 1), num_classes=0, channels=(8, 8, 16, 16))
+    deeper = {**AUDIO, "depths": [1, 1, 1, 1], "num_attention_heads": [2, 2, 4, 4], "hidden_size": 256, "window_size": 2}
+    pyramid = towers._replace(vision=blocks, audio=build_small_towers(audio=deeper)[1])
+    with pytest.raises(ValueError, match="granularity='block'"):
+        couple(pyramid, AdapterSettings(), (1, 1))
+    model = couple(pyramid, AdapterSettings(granularity="block"), (1, 1))
+    out = model(vision=torch.zeros(1, 3, 64, 64), audio=torch.zeros(1, 1, 101, 64))
+    assert {name for name in out.routing if name.startswith("vision")} == {
+        "vision.stages.2.blocks.0.block",
+        "vision.stages.2.blocks.0.out",
+    }
