@@ -69,7 +69,7 @@ def test_a_checkpoint_holds_no_gradients_and_is_not_written_within_a_window(tmp_
     assert [state["batch"] for state in states.values()] == [4, 0]
     assert set(states["step_00000001.pt"]) == {
         "epoch", "batch", "step", "best_epoch", "best", "history", "seconds", "order", "model",
-        "optimizer", "scaler", "random",
+        "optimizer", "scaler", "hook", "random",
     }  # fmt: skip
 
 
