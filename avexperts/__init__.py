@@ -4,6 +4,7 @@ streams/     open a backbone at its residual sites, and drive several of them to
 adapters/    what one expert computes
 experts/     several of them together
 routing/     who gets how much
+modulation/  balance the modalities while training
 methods/     a paper in one function
 checkpoints/ save, load and share adapters; convert the papers' weights
 ops/         the numerics underneath
@@ -11,6 +12,7 @@ ops/         the numerics underneath
 
 from avexperts import checkpoints as checkpoints
 from avexperts import methods as methods
+from avexperts import modulation as modulation
 from avexperts import ops as ops
 from avexperts.adapters import BottleneckAdapter as BottleneckAdapter
 from avexperts.adapters import DualGuidedAdapter as DualGuidedAdapter
@@ -23,6 +25,10 @@ from avexperts.checkpoints import convert as convert
 from avexperts.checkpoints import load_adapters as load_adapters
 from avexperts.checkpoints import save_adapters as save_adapters
 from avexperts.experts import AdapterMoE as AdapterMoE
+from avexperts.modulation import OnTheFlyGradientModulation as OnTheFlyGradientModulation
+from avexperts.modulation import OnTheFlyPredictionModulation as OnTheFlyPredictionModulation
+from avexperts.modulation import discrepancy_ratio as discrepancy_ratio
+from avexperts.modulation import unimodal_logits as unimodal_logits
 from avexperts.routing import RoutingRecorder as RoutingRecorder
 from avexperts.routing import SoftRouter as SoftRouter
 from avexperts.routing import load_balance as load_balance

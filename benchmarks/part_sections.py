@@ -63,4 +63,5 @@ PARTS: Mapping[str, Callable[[Document], str]] = {
     "Merged for evaluation": lambda document: part_table(document, "merging"),
     "HTS-AT's front end": lambda document: part_table(document, "front end"),
     "Recording the routing": lambda document: part_table(document, "recording"),
+    "Modulating gradients": lambda document: part_table(document, "modulation"),
 }

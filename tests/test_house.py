@@ -14,7 +14,7 @@ import avexperts
 
 ROOT = Path(__file__).parents[1]
 # Each room may import from the rooms after it.
-ROOMS = ["checkpoints", "methods", "streams", "experts", "adapters", "routing", "ops"]
+ROOMS = ["checkpoints", "methods", "streams", "experts", "adapters", "routing", "modulation", "ops"]
 # The one arrow back: the methods of LockStep that save and load, which import their room only when called.
 AGAINST_THE_ARROWS = {"streams/_sharing.py": {"checkpoints"}}
 # The same for the example programs; a task may enter all of these, and no room may enter a task.
@@ -34,7 +34,12 @@ def imports_of(path: Path) -> list[str]:
 
 def public_names() -> list[str]:
     names = [name for name in vars(avexperts) if not name.startswith("_")]
-    modules = {"methods": avexperts.methods, "convert": avexperts.convert, "ops": avexperts.ops}
+    modules = {
+        "methods": avexperts.methods,
+        "modulation": avexperts.modulation,
+        "convert": avexperts.convert,
+        "ops": avexperts.ops,
+    }
     return sorted(names + [f"{room}.{name}" for room, module in modules.items() for name in module.__all__])
 
 

@@ -2,6 +2,7 @@
 
 from . import layers as layers
 from . import mixtures as mixtures
+from . import modulation as modulation
 from . import parts as parts
 from . import prefix as prefix
 from . import scaling as scaling

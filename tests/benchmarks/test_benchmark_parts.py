@@ -88,5 +88,5 @@ def test_tables_set_every_variant_beside_the_first() -> None:
 
 def test_every_part_has_a_table_and_says_what_it_shows() -> None:
     assert PARTS.keys() == PART_NOTES.keys()
-    made = {"merging", "front end", "recompute", "recording", "prefix"}
+    made = {"merging", "front end", "recompute", "recording", "prefix", "modulation"}
     assert {name.partition("/")[0] for name in chosen_cases("parts", "*")} == made
