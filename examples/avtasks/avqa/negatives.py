@@ -21,8 +21,13 @@ def add_negatives(bench: Bench) -> Bench:
 
     Returns:
         The same with other training clips.
+
+    Raises:
+        SystemExit: All training questions are about one video; one line says so.
     """
     videos = [media.clip.video_id for media in bench.splits["train"].media]
+    if len(set(videos)) < 2:
+        raise SystemExit("avqa_train.py: all questions to train with are about one video, others are needed to match")
     bare = bench.featured.get("train")
     name = "frames" if bare is None else VISION
     clips = {**bench.clips, "train": WithNegatives(bench.clips["train"], videos, name, bare)}

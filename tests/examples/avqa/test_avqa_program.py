@@ -47,6 +47,13 @@ def test_one_clear_line_for_a_bad_start(tmp_path):
         avqa_train.main(settings)
 
 
+def test_one_clear_line_where_no_other_video_is_there_to_match(finished, tmp_path):
+    data = str(next(finished.out.glob("data-*")))
+    settings = parse(["--out", str(tmp_path), "--data", data, "--rows", "majority"], avqa.PRESETS, "")
+    with pytest.raises(SystemExit, match="all questions to train with are about one video"):
+        avqa_train.main(replace(settings, limit_clips=1))
+
+
 def test_paper_parameter_counts():
     import timm
     from transformers import ClapAudioConfig, ClapAudioModel
