@@ -92,7 +92,9 @@ def forge_avsbench(
     if not 1 <= sources <= objects <= classes:
         raise ValueError(f"needs sources <= objects <= classes, got {sources}, {objects} and {classes}")
     if not 0 <= murmur <= classes - objects:
-        raise ValueError(f"of {classes} classes {objects} are in view: at most {classes - objects} murmur, got {murmur}")
+        raise ValueError(
+            f"of {classes} classes {objects} are in view: at most {classes - objects} murmur, got {murmur}"
+        )
     shape = {"objects": objects, "object_sizes": object_sizes, "frame_size": frame_size}
     check_forge(folder, assets, things=classes, clips=clips, **shape)
     chosen, rows = list(assets[:classes]), [HEADERS[subset]]

@@ -1,5 +1,6 @@
 from .draw_attention import Attended as Attended
 from .draw_attention import draw_attention as draw_attention
+from .draw_balance import draw_balance as draw_balance
 from .draw_masks import draw_masks as draw_masks
 from .draw_parsing import draw_parsing as draw_parsing
 from .draw_routing import draw_routing as draw_routing

@@ -95,7 +95,13 @@ def test_experts_stand_beside_whole_blocks_where_a_tower_has_nothing_else(towers
     from timm.models import resnet
 
     blocks = resnet.ResNet(resnet.BasicBlock, (1, 1, 1, 1), num_classes=0, channels=(8, 8, 16, 16))
-    deeper = {**AUDIO, "depths": [1, 1, 1, 1], "num_attention_heads": [2, 2, 4, 4], "hidden_size": 256, "window_size": 2}
+    deeper = {
+        **AUDIO,
+        "depths": [1, 1, 1, 1],
+        "num_attention_heads": [2, 2, 4, 4],
+        "hidden_size": 256,
+        "window_size": 2,
+    }
     pyramid = towers._replace(vision=blocks, audio=build_small_towers(audio=deeper)[1])
     with pytest.raises(ValueError, match="granularity='block'"):
         couple(pyramid, AdapterSettings(), (1, 1))
