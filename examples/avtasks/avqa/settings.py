@@ -25,7 +25,7 @@ class ForgeSettings(SceneSettings):
         inverted: Turn colours into their opposites.
     """
 
-    clips: tuple[int, int, int] = (800, 150, 250)
+    clips: tuple[int, int, int] = (640, 150, 250)
     object_sizes: tuple[int, int] = (20, 24)
     classes: int = 6
     questions: int = 24
@@ -81,8 +81,8 @@ class Settings(RunSettings):
     together: int = 24
     grounding: Path | None = None
     ground_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=4, batch_size=16, weight_decay=0.05))
-    frozen_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=24, batch_size=16, lr=4e-3, weight_decay=0.05))
-    adapter_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=6, lr=5e-3, weight_decay=0.05))
+    frozen_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=18, batch_size=16, lr=4e-3, weight_decay=0.05))
+    adapter_recipe: Recipe = field(default_factory=lambda: Recipe(epochs=4, lr=5e-3, weight_decay=0.05))
     adapters: AdapterSettings = field(default_factory=lambda: AdapterSettings(head_lr=1e-3))
 
 
