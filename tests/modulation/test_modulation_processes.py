@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from _branches import Joined, joined_batch, leading
 from _figures import record
+from _processes import run_processes
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -56,12 +54,9 @@ def train(
     return weights | {"coefficients": torch.stack(seen)}
 
 
-def work(rank: int, port: int, folder: Path) -> None:
+def work(rank: int, folder: Path) -> None:
     from torch.distributed.fsdp import fully_shard  # an older torch has it elsewhere
 
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(WORLD), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
     model, inputs, target = start()
     share = slice(4 * rank, 4 * rank + 4)
     inputs, target = {name: value[share] for name, value in inputs.items()}, target[share]
@@ -81,7 +76,6 @@ def work(rank: int, port: int, folder: Path) -> None:
         mmpareto(logits.sum(), losses, model.branches)
     messages.append(str(several.value))
     torch.save({"found": found, "messages": messages}, folder / f"{rank}.pt")
-    dist.destroy_process_group()
 
 
 def unlabelled_step_changes_nothing() -> bool:
@@ -96,11 +90,7 @@ def unlabelled_step_changes_nothing() -> bool:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    folder = tmp_path_factory.mktemp("runs")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(work, args=(port, folder), nprocs=WORLD)
+    folder = run_processes(work, tmp_path_factory.mktemp("runs"), count=WORLD)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
 
 

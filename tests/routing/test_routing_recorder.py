@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 import gc
 import math
-import socket
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from _close import assert_close
+from _processes import run_processes
 from _towers import open_gates, toy_avmoe, toy_inputs
 from hypothesis import given
 from hypothesis import strategies as st
@@ -306,19 +304,14 @@ def test_bad_use() -> None:
         pass
 
 
-def worker(rank: int, port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    try:
-        model = nn.parallel.DistributedDataParallel(toy_model())
-        inputs = {name: x[2 * rank : 2 * rank + 2] for name, x in fixed_inputs().items()}
-        with ax.RoutingRecorder(model) as recorder:
-            model(inputs)
-            if rank == 0:
-                model(inputs | {"audio": None})
-        torch.save(flat(recorder.reduce()), Path(folder) / f"{rank}.pt")
-    finally:
-        dist.destroy_process_group()
+def worker(rank: int, folder: Path) -> None:
+    model = nn.parallel.DistributedDataParallel(toy_model())
+    inputs = {name: x[2 * rank : 2 * rank + 2] for name, x in fixed_inputs().items()}
+    with ax.RoutingRecorder(model) as recorder:
+        model(inputs)
+        if rank == 0:
+            model(inputs | {"audio": None})
+    torch.save(flat(recorder.reduce()), folder / f"{rank}.pt")
 
 
 def fixed_inputs() -> dict[str, Tensor]:
@@ -327,16 +320,13 @@ def fixed_inputs() -> dict[str, Tensor]:
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(worker, args=(port, str(tmp_path)), nprocs=2)
+    folder = run_processes(worker, tmp_path)
     model, inputs = toy_model(), fixed_inputs()
     halves = [{name: x[2 * rank : 2 * rank + 2] for name, x in inputs.items()} for rank in range(2)]
     with ax.RoutingRecorder(model) as recorder:
         for half in (*halves, halves[0] | {"audio": None}):
             model(half)
-    shares = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    shares = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
     for name, expected in flat(recorder).items():
         assert torch.equal(shares[0][name], shares[1][name])
         assert_close(shares[0][name].float(), expected.float(), what=name)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from _close import assert_close
+from _processes import run_processes
 from _towers import open_gates, toy_avmoe, toy_inputs
 
 WORLD = 2
@@ -53,33 +51,23 @@ MODES = ("ddp", "ddp-compiled", "fsdp-root", "fsdp-experts", "fsdp-root-compiled
 CASES = [(how, False) for how in (*MODES, "fsdp-experts-bf16")] + [("ddp", True)]
 
 
-def worker(rank: int, port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORLD)
-    try:
-        for how, absent in CASES:
-            model, parts = model_and_inputs(absent)
-            loss_of(wrap(model, how)(**parts[rank])).backward()
-            gradients = {}
-            for name, parameter in model.named_parameters():
-                if parameter.grad is not None:
-                    grad = parameter.grad
-                    gradients[name] = grad.full_tensor() if hasattr(grad, "full_tensor") else grad
-            if rank == 0:
-                torch.save(gradients, Path(folder) / f"{how}-{absent}.pt")
-    finally:
-        dist.destroy_process_group()
+def worker(rank: int, folder: Path) -> None:
+    for how, absent in CASES:
+        model, parts = model_and_inputs(absent)
+        loss_of(wrap(model, how)(**parts[rank])).backward()
+        gradients = {}
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                grad = parameter.grad
+                gradients[name] = grad.full_tensor() if hasattr(grad, "full_tensor") else grad
+        if rank == 0:
+            torch.save(gradients, folder / f"{how}-{absent}.pt")
 
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run every case in one pair of processes, since starting them costs more than running."""
-    folder = tmp_path_factory.mktemp("gradients")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(worker, args=(port, str(folder)), nprocs=WORLD)
-    return folder
+    return run_processes(worker, tmp_path_factory.mktemp("gradients"), count=WORLD)
 
 
 def gradients_of(folder: Path, how: str, absent: bool = False) -> dict[str, torch.Tensor]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from _figures import record
+from _processes import run_processes
 from _small_runs import (
     LISTENING,
     StoppedError,
@@ -72,10 +71,7 @@ def stop(out: Path, at: int, **settings) -> None:
     raise AssertionError("the run was not stopped")
 
 
-def do_everything(rank: int, port: int, folder: Path) -> None:
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(WORLD), "OMP_NUM_THREADS": "1"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": str(WORLD)}
-    torch.set_num_threads(1)
+def do_everything(rank: int, folder: Path) -> None:
     for how in ("ddp", "fsdp"):
         run_and_note(folder / f"whole-{how}", rank, parallel=how, **SMOOTH)
         run_and_note(folder / f"from-one-{how}", rank, parallel=how, resume=True, **SMOOTH)
@@ -89,7 +85,6 @@ def do_everything(rank: int, port: int, folder: Path) -> None:
     note(folder, rank, "frozen", frozen_weight_of_this_process(folder / "frozen", rank))
     note(folder, rank, "answers", answers())
     note(folder, rank, "errors", errors(folder / f"errors-{rank}"))
-    torch.distributed.destroy_process_group()
 
 
 def frozen_weight_of_this_process(out: Path, rank: int) -> float:
@@ -132,11 +127,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train(folder / "heard-one", **HEARD)
     for how in ("ddp", "fsdp"):
         stop(folder / f"from-one-{how}", 8, **SMOOTH)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(do_everything, args=(port, folder), nprocs=WORLD)
-    return folder
+    return run_processes(do_everything, folder, count=WORLD)
 
 
 def joint_clips(out: Path) -> list[list[int]]:
