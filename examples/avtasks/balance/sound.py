@@ -2,68 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
-
-import soundfile
 import torch
+from avtasks.media import SMALLEST as SMALLEST
+from avtasks.media import kaldi_fbank as kaldi_fbank
+from avtasks.media import mel_filters as mel_filters
+from avtasks.media import read_sound as read_sound
+from avtasks.media import resample as resample
 from torch import Tensor
 from torch.nn import functional as F
 
 FBANK_MEAN, FBANK_STD, FBANK_FRAMES = -4.503877, 5.141276, 1024
-SMALLEST = 1.1920928955078125e-07  # Kaldi's floor under the logarithm: float32's epsilon
-
-
-def read_sound(path: Path, sample_rate: int) -> Tensor:
-    """Read a sound file as one channel at a sample rate.
-
-    Args:
-        path: Anything that soundfile reads.
-        sample_rate: In Hz; other rates are resampled.
-
-    Returns:
-        ``(samples,)``.
-
-    Raises:
-        ValueError: The file is damaged, empty or not finite; the message names it.
-
-    Example:
-        >>> import tempfile
-        >>> file = Path(tempfile.mkdtemp()) / "clip.wav"
-        >>> soundfile.write(file, [0.0] * 1600, 16000)
-        >>> read_sound(file, 8000).shape
-        torch.Size([800])
-    """
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read as a sound file ({error})") from None
-    waveform = torch.from_numpy(samples).mean(1)
-    if not len(waveform) or not waveform.isfinite().all():
-        raise ValueError(f"{path}: holds no samples, or some that are not finite")
-    return resample(waveform, rate, sample_rate)
-
-
-def resample(waveform: Tensor, rate: int, to: int) -> Tensor:
-    """Change the sample rate, band-limited.
-
-    Args:
-        waveform: ``(..., samples)``.
-        rate: Its sample rate in Hz.
-        to: The one wanted.
-
-    Returns:
-        ``(..., samples * to / rate)``, rounded down.
-
-    Example:
-        >>> resample(torch.ones(441), 22050, 8000).shape
-        torch.Size([160])
-    """
-    if rate == to:
-        return waveform
-    samples = waveform.shape[-1]
-    length = samples * to // rate
-    return torch.fft.irfft(torch.fft.rfft(waveform), n=length) * (length / samples)
 
 
 def tile(waveform: Tensor, samples: int) -> Tensor:
@@ -135,36 +83,6 @@ def vggsound_sound(waveform: Tensor, *, random: bool) -> Tensor:
     return log_spectrogram(waveform[start : start + 80000].clamp(-1, 1), 256, 128)
 
 
-def kaldi_fbank(waveform: Tensor, sample_rate: int = 16000, bands: int = 128) -> Tensor:
-    """Kaldi's log mel filter bank with Hann windows of 25 ms every 10 ms, without dither and energy.
-
-    Args:
-        waveform: ``(samples,)``; its mean is removed first.
-        sample_rate: In Hz.
-        bands: Mel filters from 20 Hz to half the sample rate.
-
-    Returns:
-        ``(frames, bands)``; windows lie within the sound.
-
-    Raises:
-        ValueError: The sound is shorter than a window.
-
-    Example:
-        >>> kaldi_fbank(torch.zeros(160000)).shape
-        torch.Size([998, 128])
-    """
-    window, hop = sample_rate // 40, sample_rate // 100
-    if len(waveform) < window:
-        raise ValueError(f"a window has {window} samples, the sound only {len(waveform)}")
-    frames = (waveform - waveform.mean()).unfold(0, window, hop)
-    frames = frames - frames.mean(1, keepdim=True)
-    before = torch.cat([frames[:, :1], frames[:, :-1]], 1)
-    frames = (frames - 0.97 * before) * torch.hann_window(window, periodic=False)
-    n_fft = 2 ** math.ceil(math.log2(window))
-    power = torch.fft.rfft(frames, n=n_fft).abs().square()
-    return (power @ mel_filters(bands, sample_rate, n_fft, 20.0, sample_rate / 2)).clamp(min=SMALLEST).log()
-
-
 def kinetics_sound(fbank: Tensor) -> Tensor:
     """Kinetics-Sounds' picture of a clip: a filter bank filled with zeros or cut to 1024 frames, then scaled.
 
@@ -198,35 +116,6 @@ def digit_sound(waveforms: Tensor) -> Tensor:
     power = _spectrum(waveforms, 256, 200).abs().square()
     mels = mel_filters(24, 8000, 256, 60.0, 3800.0).T @ power
     return (mels + 1e-6).log()[:, None]
-
-
-def mel_filters(bands: int, sample_rate: int, n_fft: int, low: float, high: float) -> Tensor:
-    """Kaldi's filters: triangles of height one on the scale ``1127 ln(1 + f / 700)``.
-
-    Args:
-        bands: How many.
-        sample_rate: In Hz.
-        n_fft: Length of the Fourier transform.
-        low: Lower edge of the first in Hz.
-        high: Upper edge of the last in Hz.
-
-    Returns:
-        ``(n_fft // 2 + 1, bands)``.
-
-    Example:
-        >>> mel_filters(24, 8000, 256, 60.0, 3800.0).shape
-        torch.Size([129, 24])
-    """
-    edges = torch.linspace(_mel(low), _mel(high), bands + 2, dtype=torch.float64)
-    frequencies = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * (sample_rate / n_fft)
-    mels = 1127 * torch.log1p(frequencies / 700)[:, None]
-    rising = (mels - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - mels) / (edges[2:] - edges[1:-1])
-    return torch.minimum(rising, falling).clamp(min=0).float()
-
-
-def _mel(hertz: float) -> float:
-    return 1127 * math.log1p(hertz / 700)
 
 
 def _spectrum(waveform: Tensor, n_fft: int, hop_length: int) -> Tensor:

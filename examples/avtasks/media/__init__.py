@@ -1,7 +1,15 @@
+from .filter_bank import SMALLEST as SMALLEST
+from .filter_bank import kaldi_fbank as kaldi_fbank
+from .filter_bank import mel_filters as mel_filters
 from .frames import check_frames as check_frames
 from .frames import frame_numbers as frame_numbers
 from .frames import load_frames as load_frames
 from .frames import load_pictures as load_pictures
+from .frames import normalise_pictures as normalise_pictures
+from .frames import read_frames as read_frames
+from .frames import read_picture as read_picture
 from .waveform import VIDEO_SUFFIXES as VIDEO_SUFFIXES
 from .waveform import check_waveform as check_waveform
 from .waveform import load_waveform as load_waveform
+from .waveform import read_sound as read_sound
+from .waveform import resample as resample

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import av
@@ -76,7 +76,30 @@ def load_frames(source: Path, size: tuple[int, int], segments: int = 10) -> Tens
         >>> load_frames(folder, (4, 4)).shape
         torch.Size([10, 3, 4, 4])
     """
-    return _normalised(_read_video(source, segments) if source.is_file() else _read_folder(source, segments), size)
+    return normalise_pictures(read_frames(source, segments), size)
+
+
+def read_frames(source: Path, segments: int = 10) -> list[np.ndarray]:
+    """Read one picture per segment as it is.
+
+    Args:
+        source: Folder of numbered JPEGs, or a video file.
+        segments: Number T of pictures.
+
+    Returns:
+        T arrays ``(H, W, 3)``, uint8.
+
+    Raises:
+        ValueError: A picture cannot be decoded; the message names the file.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Image.new("RGB", (8, 6)).save(folder / "00000001.jpg")
+        >>> read_frames(folder, 2)[1].shape
+        (6, 8, 3)
+    """
+    return _read_video(source, segments) if source.is_file() else _read_folder(source, segments)
 
 
 def load_pictures(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
@@ -99,33 +122,77 @@ def load_pictures(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
         >>> load_pictures([file, file], (4, 4)).shape
         torch.Size([2, 3, 4, 4])
     """
-    return _normalised([_read_picture(path) for path in paths], size)
+    return normalise_pictures([read_picture(path) for path in paths], size)
 
 
-def _normalised(pictures: Sequence[np.ndarray], size: tuple[int, int]) -> Tensor:
-    frames = torch.stack([_resize(picture, size) for picture in pictures])
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return (frames - mean) / std
+def read_picture(path: Path) -> np.ndarray:
+    """Read a picture file as it is.
 
+    Args:
+        path: Any picture that Pillow reads.
 
-def _resize(picture: np.ndarray, size: tuple[int, int]) -> Tensor:
-    image = torch.from_numpy(picture).permute(2, 0, 1).float() / 255
-    if image.shape[1:] == size:
-        return image
-    return F.interpolate(image[None], size, mode="bicubic", antialias=True)[0].clamp(0, 1)
+    Returns:
+        ``(H, W, 3)``, uint8.
 
+    Raises:
+        ValueError: It cannot be decoded; the message names the file.
 
-def _read_folder(folder: Path, segments: int) -> list[np.ndarray]:
-    count = sum(1 for _ in folder.glob("*.jpg"))
-    return [_read_picture(folder / f"{number:08d}.jpg") for number in frame_numbers(count, segments)]
-
-
-def _read_picture(path: Path) -> np.ndarray:
+    Example:
+        >>> read_picture(Path("no/such.png"))
+        Traceback (most recent call last):
+        ...
+        ValueError: no/such.png: cannot be read as a picture ([Errno 2] No such file or directory: 'no/such.png')
+    """
     try:
         with Image.open(path) as image:
             return np.array(image.convert("RGB"))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read as a picture ({error})") from None
+
+
+def normalise_pictures(
+    pictures: Iterable[np.ndarray | Tensor],
+    size: tuple[int, int],
+    *,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    crop: bool = False,
+) -> Tensor:
+    """Resize pictures (bicubic, antialiased) and normalise their colours.
+
+    Args:
+        pictures: T of them, ``(H, W, 3)`` uint8.
+        size: Height and width wanted.
+        mean: Of red, green and blue in 0 ... 1.
+        std: Of red, green and blue in 0 ... 1.
+        crop: Keep the aspect ratio and cut out the centre, instead of squeezing the whole picture.
+
+    Returns:
+        ``(T, 3, *size)`` float.
+
+    Example:
+        >>> normalise_pictures([np.zeros((6, 8, 3), np.uint8)], (4, 4), crop=True).shape
+        torch.Size([1, 3, 4, 4])
+    """
+    frames = torch.stack([_resize(torch.as_tensor(picture), size, crop) for picture in pictures])
+    centre, spread = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
+    return (frames - centre) / spread
+
+
+def _resize(picture: Tensor, size: tuple[int, int], crop: bool) -> Tensor:
+    image = picture.permute(2, 0, 1).float() / 255
+    if image.shape[1:] == size:
+        return image
+    scale = max(size[0] / image.shape[1], size[1] / image.shape[2])
+    whole = (round(image.shape[1] * scale), round(image.shape[2] * scale)) if crop else size
+    image = F.interpolate(image[None], whole, mode="bicubic", antialias=True)[0].clamp(0, 1)
+    top, left = (whole[0] - size[0]) // 2, (whole[1] - size[1]) // 2
+    return image[:, top : top + size[0], left : left + size[1]]
+
+
+def _read_folder(folder: Path, segments: int) -> list[np.ndarray]:
+    count = sum(1 for _ in folder.glob("*.jpg"))
+    return [read_picture(folder / f"{number:08d}.jpg") for number in frame_numbers(count, segments)]
 
 
 def _read_video(path: Path, segments: int) -> list[np.ndarray]:

@@ -76,6 +76,62 @@ def load_waveform(source: Path, *, seconds: int = 10, sample_rate: int = 32000) 
     return torch.from_numpy(whole).view(seconds, sample_rate)
 
 
+def read_sound(path: Path, sample_rate: int) -> Tensor:
+    """Read a sound file, or the sound track of a video file, as one channel at a sample rate.
+
+    Args:
+        path: Anything that soundfile reads, or a video.
+        sample_rate: In Hz; other rates are resampled.
+
+    Returns:
+        ``(samples,)``.
+
+    Raises:
+        ValueError: The file is damaged, empty or not finite; the message names it.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "clip.wav"
+        >>> soundfile.write(file, [0.0] * 1600, 16000)
+        >>> read_sound(file, 8000).shape
+        torch.Size([800])
+    """
+    rate = sample_rate
+    if Path(path).suffix in VIDEO_SUFFIXES:
+        waveform = torch.from_numpy(_read_track(Path(path), sample_rate))
+    else:
+        try:
+            samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        except (soundfile.LibsndfileError, OSError) as error:
+            raise ValueError(f"{path}: cannot be read as a sound file ({error})") from None
+        waveform = torch.from_numpy(samples).mean(1)
+    if not len(waveform) or not waveform.isfinite().all():
+        raise ValueError(f"{path}: holds no samples, or some that are not finite")
+    return resample(waveform, rate, sample_rate)
+
+
+def resample(waveform: Tensor, rate: int, to: int) -> Tensor:
+    """Change the sample rate, band-limited.
+
+    Args:
+        waveform: ``(..., samples)``.
+        rate: Its sample rate in Hz.
+        to: The one wanted.
+
+    Returns:
+        ``(..., samples * to / rate)``, rounded down.
+
+    Example:
+        >>> resample(torch.ones(441), 22050, 8000).shape
+        torch.Size([160])
+    """
+    if rate == to:
+        return waveform
+    samples = waveform.shape[-1]
+    length = samples * to // rate
+    return torch.fft.irfft(torch.fft.rfft(waveform), n=length) * (length / samples)
+
+
 def _check_array(path: Path, seconds: int, sample_rate: int) -> str | None:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
