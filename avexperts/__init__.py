@@ -2,9 +2,10 @@
 
 streams/     open a backbone at its residual sites, and drive several of them together
 adapters/    what one expert computes
-experts/     several of them together
-routing/     who gets how much
+experts/     several of them together, and experts by task
+routing/     who gets how much, learned or by anchors
 modulation/  balance the modalities while training
+metrics/     what continual learning keeps and forgets
 methods/     a paper in one function
 checkpoints/ save, load and share adapters; convert the papers' weights
 ops/         the numerics underneath
@@ -12,6 +13,7 @@ ops/         the numerics underneath
 
 from avexperts import checkpoints as checkpoints
 from avexperts import methods as methods
+from avexperts import metrics as metrics
 from avexperts import modulation as modulation
 from avexperts import ops as ops
 from avexperts.adapters import BottleneckAdapter as BottleneckAdapter
@@ -25,11 +27,20 @@ from avexperts.checkpoints import convert as convert
 from avexperts.checkpoints import load_adapters as load_adapters
 from avexperts.checkpoints import save_adapters as save_adapters
 from avexperts.experts import AdapterMoE as AdapterMoE
+from avexperts.experts import ExpertBank as ExpertBank
+from avexperts.experts import ExpertRouted as ExpertRouted
+from avexperts.experts import LowRankExpert as LowRankExpert
+from avexperts.experts import TokenTopKExperts as TokenTopKExperts
+from avexperts.experts import attach_experts as attach_experts
 from avexperts.modulation import OnTheFlyGradientModulation as OnTheFlyGradientModulation
 from avexperts.modulation import OnTheFlyPredictionModulation as OnTheFlyPredictionModulation
 from avexperts.modulation import discrepancy_ratio as discrepancy_ratio
 from avexperts.modulation import unimodal_logits as unimodal_logits
+from avexperts.routing import AnchorBank as AnchorBank
+from avexperts.routing import AnchorRouting as AnchorRouting
+from avexperts.routing import CosineAnchorRouter as CosineAnchorRouter
 from avexperts.routing import RoutingRecorder as RoutingRecorder
+from avexperts.routing import RoutingState as RoutingState
 from avexperts.routing import SoftRouter as SoftRouter
 from avexperts.routing import load_balance as load_balance
 from avexperts.streams import CouplingSet as CouplingSet

@@ -14,11 +14,11 @@ import avexperts
 
 ROOT = Path(__file__).parents[1]
 # Each room may import from the rooms after it.
-ROOMS = ["checkpoints", "methods", "streams", "experts", "adapters", "routing", "modulation", "ops"]
+ROOMS = ["checkpoints", "methods", "streams", "experts", "adapters", "routing", "modulation", "metrics", "ops"]
 # The one arrow back: the methods of LockStep that save and load, which import their room only when called.
 AGAINST_THE_ARROWS = {"streams/_sharing.py": {"checkpoints"}}
 # The same for the example programs; a task may enter all of these, and no room may enter a task.
-WORKSHOP = ["study", "clips", "model", "towers", "forge", "report", "layers", "training", "media"]
+WORKSHOP = ["study", "clips", "model", "avlm", "towers", "forge", "report", "layers", "training", "media"]
 SURFACE = Path(__file__).with_name("api_surface.json")
 
 
@@ -38,6 +38,7 @@ def public_names() -> list[str]:
         "methods": avexperts.methods,
         "modulation": avexperts.modulation,
         "convert": avexperts.convert,
+        "metrics": avexperts.metrics,
         "ops": avexperts.ops,
     }
     return sorted(names + [f"{room}.{name}" for room, module in modules.items() for name in module.__all__])

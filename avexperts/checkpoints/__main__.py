@@ -20,6 +20,8 @@ SYSTEMS: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
     "dg_sct": (convert.dg_sct, ("avexperts", "papers")),
     "htsat": (convert.htsat, ("transformers", "papers")),
     "swinv2": (convert.swinv2, ("transformers", "timm", "papers")),
+    "expert_task": (convert.expert_task, ("avexperts", "papers")),
+    "anchor_task": (convert.anchor_task, ("avexperts",)),
 }
 EXAMPLES = """\
 examples:

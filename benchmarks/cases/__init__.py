@@ -1,5 +1,6 @@
 """What is measured; importing this fills the registry."""
 
+from . import experts as experts
 from . import layers as layers
 from . import mixtures as mixtures
 from . import modulation as modulation
