@@ -9,3 +9,5 @@ from .llp import forge_llp as forge_llp
 from .music_avqa import forge_music_avqa as forge_music_avqa
 from .procedural import Procedural as Procedural
 from .procedural import ProceduralAsset as ProceduralAsset
+from .split_avqa import forge_split as forge_split
+from .split_words import TASKS as TASKS

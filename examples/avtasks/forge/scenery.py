@@ -28,8 +28,9 @@ def paint(
     noise: float,
     cells: NDArray[np.int64] | None = None,
     owners: NDArray[np.int64] | None = None,
+    backdrop: NDArray[np.float32] | None = None,
 ) -> NDArray[np.uint8]:
-    """Paint the frames of one clip, ``(10, size, size, 3)``.
+    """Paint the frames of one clip, ``(len(seen), size, size, 3)``.
 
     Args:
         seen: Classes in view, ``(10, objects)``; negative where a place stays empty.
@@ -41,10 +42,10 @@ def paint(
         noise: Standard deviation of the pixel noise.
         cells: Where each object stands in all frames, row by row of the board; by default anew in every frame.
         owners: Filled where given, ``(10, size, size)``: the class that shows at each pixel, -1 where none does.
+        backdrop: What is behind the objects, ``(size, size, 3)`` in 0..1; by default soft colours are drawn.
     """
-    coarse = rng.uniform(0, 1, 3) + rng.uniform(-0.15, 0.15, (4, 4, 3))
-    backdrop = Image.fromarray((np.clip(coarse, 0, 1) * 255).astype(np.uint8)).resize((size, size), Image.BILINEAR)
-    frames = np.repeat(np.asarray(backdrop, np.float32)[None] / 255, len(seen), axis=0)
+    backdrop = _soft_backdrop(rng, size) if backdrop is None else backdrop
+    frames = np.repeat(backdrop[None], len(seen), axis=0)
     if owners is not None:
         owners.fill(-1)
     for number, (frame, classes) in enumerate(zip(frames, seen, strict=True)):
@@ -61,6 +62,12 @@ def paint(
     frames = 0.5 + contrast * (frames - 0.5)
     frames += noise * rng.standard_normal(frames.shape, dtype=np.float32)
     return (np.clip(frames, 0, 1) * 255).astype(np.uint8)
+
+
+def _soft_backdrop(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+    coarse = rng.uniform(0, 1, 3) + rng.uniform(-0.15, 0.15, (4, 4, 3))
+    picture = Image.fromarray((np.clip(coarse, 0, 1) * 255).astype(np.uint8)).resize((size, size), Image.BILINEAR)
+    return np.asarray(picture, np.float32) / 255
 
 
 def _paste(

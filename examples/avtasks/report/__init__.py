@@ -1,10 +1,12 @@
 from .draw_attention import Attended as Attended
 from .draw_attention import draw_attention as draw_attention
 from .draw_balance import draw_balance as draw_balance
+from .draw_confusion import draw_confusion as draw_confusion
 from .draw_masks import draw_masks as draw_masks
 from .draw_parsing import draw_parsing as draw_parsing
 from .draw_routing import draw_routing as draw_routing
 from .draw_segments import draw_segments as draw_segments
+from .draw_stages import draw_stages as draw_stages
 from .metrics_file import read_metrics as read_metrics
 from .metrics_file import versions as versions
 from .metrics_file import write_metrics as write_metrics
