@@ -53,6 +53,17 @@ def recompute_table(document: Document) -> str:
     return table(header, rows)
 
 
+def expert_file_table(document: Document) -> str:
+    """Peak memory of a decoder by number of experts, all in memory or mapped from their files."""
+    found = [record for record in document["records"] if record["case"].startswith("expert files/")]
+    names = list(found[0]["variants"]) if found else []
+    rows = [
+        [record["case"].rpartition("/")[2], *(megabytes(record["variants"][name]["peak"]) for name in names)]
+        for record in found
+    ]
+    return table(["experts", *(f"{name}, MB" for name in names)], rows)
+
+
 def _named(name: str, precision: str) -> str:
     return name if precision == "float32" else f"{name}, {precision}"
 
@@ -64,4 +75,5 @@ PARTS: Mapping[str, Callable[[Document], str]] = {
     "HTS-AT's front end": lambda document: part_table(document, "front end"),
     "Recording the routing": lambda document: part_table(document, "recording"),
     "Modulating gradients": lambda document: part_table(document, "modulation"),
+    "Experts in files": expert_file_table,
 }
