@@ -25,6 +25,7 @@ class SplitSettings:
         sound_overlap: Share of clips that sound like those of any task.
         general: General clips of other things, of which the base is made.
         others: How many such things there are.
+        seconds: Length of a clip.
         views: Pictures drawn of each thing and split.
         takes: Recordings made of each thing and split.
         seed: Of everything that is drawn; the same for all training seeds.
@@ -38,6 +39,7 @@ class SplitSettings:
     sound_overlap: float | None = None
     general: int = 320
     others: int = 64
+    seconds: int = 4
     views: int = 30
     takes: int = 4
     seed: int = 0

@@ -14,7 +14,7 @@ def settings(*arguments: object) -> avqacl.Settings:
     options = ["--smoke", *(str(argument) for argument in arguments)]
     found = parse(options, avqacl.PRESETS, avqacl_train.__doc__, shrink=avqacl.shrink)
     model = replace(found.model, vision="small:none", audio="small:none", chunk_seconds=1.0, width=24, layers=3)
-    split = replace(found.split, clips=(4, 2, 3), general=2)
+    split = replace(found.split, clips=(4, 2, 3), general=2, seconds=1)
     return replace(found, model=replace(model, aligner_layers=1, aligner_width=24, queries=2), split=split, limit=4)
 
 
