@@ -4,6 +4,7 @@ streams/     open a backbone at its residual sites, and drive several of them to
 adapters/    what one expert computes
 experts/     several of them together, and experts by task
 routing/     who gets how much, learned or by anchors
+prompts/     prompts that tasks share, and prompts of one task
 modulation/  balance the modalities while training
 metrics/     what continual learning keeps and forgets
 methods/     a paper in one function
@@ -16,6 +17,8 @@ from avexperts import methods as methods
 from avexperts import metrics as metrics
 from avexperts import modulation as modulation
 from avexperts import ops as ops
+from avexperts import prompts as prompts
+from avexperts.adapters import AggregationAdapter as AggregationAdapter
 from avexperts.adapters import BottleneckAdapter as BottleneckAdapter
 from avexperts.adapters import DualGuidedAdapter as DualGuidedAdapter
 from avexperts.adapters import LatentCrossAdapter as LatentCrossAdapter
@@ -36,6 +39,14 @@ from avexperts.modulation import OnTheFlyGradientModulation as OnTheFlyGradientM
 from avexperts.modulation import OnTheFlyPredictionModulation as OnTheFlyPredictionModulation
 from avexperts.modulation import discrepancy_ratio as discrepancy_ratio
 from avexperts.modulation import unimodal_logits as unimodal_logits
+from avexperts.prompts import AttentionPromptPool as AttentionPromptPool
+from avexperts.prompts import DynamicPromptGenerator as DynamicPromptGenerator
+from avexperts.prompts import HomeostaticPrompt as HomeostaticPrompt
+from avexperts.prompts import PlasticPrompt as PlasticPrompt
+from avexperts.prompts import PrefixPrompt as PrefixPrompt
+from avexperts.prompts import PrefixPromptPool as PrefixPromptPool
+from avexperts.prompts import ProgressivePromptStack as ProgressivePromptStack
+from avexperts.prompts import PromptPool as PromptPool
 from avexperts.routing import AnchorBank as AnchorBank
 from avexperts.routing import AnchorRouting as AnchorRouting
 from avexperts.routing import CosineAnchorRouter as CosineAnchorRouter

@@ -14,7 +14,18 @@ import avexperts
 
 ROOT = Path(__file__).parents[1]
 # Each room may import from the rooms after it.
-ROOMS = ["checkpoints", "methods", "streams", "experts", "adapters", "routing", "modulation", "metrics", "ops"]
+ROOMS = [
+    "checkpoints",
+    "methods",
+    "prompts",
+    "streams",
+    "experts",
+    "adapters",
+    "routing",
+    "modulation",
+    "metrics",
+    "ops",
+]
 # The one arrow back: the methods of LockStep that save and load, which import their room only when called.
 AGAINST_THE_ARROWS = {"streams/_sharing.py": {"checkpoints"}}
 # The same for the example programs; a task may enter all of these, and no room may enter a task.
@@ -40,6 +51,7 @@ def public_names() -> list[str]:
         "convert": avexperts.convert,
         "metrics": avexperts.metrics,
         "ops": avexperts.ops,
+        "prompts": avexperts.prompts,
     }
     return sorted(names + [f"{room}.{name}" for room, module in modules.items() for name in module.__all__])
 

@@ -96,15 +96,23 @@ class DualGuidedAdapter(nn.Module):
         Returns:
             :class:`DualGuidedOutput`: the residual ``(B, N, D)`` and the spatial map ``(B, 1, N)``.
         """
-        ops.check_tokens("DualGuidedAdapter", x, self.dim)
+        x, _, spatial = self._guided(x, other)
+        return DualGuidedOutput(self.bottleneck(x), spatial.tanh().softmax(1).mT)
+
+    def _guided(self, x: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the weighed tokens ``(B, N, D)``, the guide ``(B, D)`` and the token logits ``(B, N, 1)``."""
+        ops.check_tokens(type(self).__name__, x, self.dim)
         read, guide = self._read(other)
         x = self.exchange.write(x, read)
         shared = (self.channel_guide(guide).relu()[:, None] * self.channel_own(x).relu()).mean(1)
         channel = self.channel_gate(self.channel_squeeze(shared).relu()).sigmoid()[:, None]
         joint = self.spatial_own(x * (channel + 1)).relu() * self.spatial_guide(guide).relu()[:, None]
         spatial = self.spatial_logit(joint)
-        x = x * (self.channel_weight * channel + self.spatial_weight * spatial.sigmoid() + (1 - self.channel_weight))
-        return DualGuidedOutput(self.bottleneck(x), spatial.tanh().softmax(1).mT)
+        weights = self.channel_weight * channel + self.spatial_weight * spatial.sigmoid() + (1 - self.channel_weight)
+        return x * self._also(weights, guide), guide, spatial
+
+    def _also(self, weights: Tensor, guide: Tensor) -> Tensor:
+        return weights
 
     def _read(self, other: Tensor) -> tuple[Tensor, Tensor]:
         if self.exchange.resampler is None:

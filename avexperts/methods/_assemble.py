@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -31,14 +32,7 @@ def assemble(
     **lockstep: Any,
 ) -> LockStep:
     """Open the backbones and put one expert per stream at every paired site: ``build(stream, own, others)``."""
-    streams: dict[str, Stream] = {}
-    for name, backbone in backbones.items():
-        if isinstance(backbone, Stream):
-            streams[name] = backbone
-        elif sizes[name] is None:
-            raise ValueError(f"the size of one sample is needed for {name!r}: give frame_size and audio_size")
-        else:
-            streams[name] = open_backbone(backbone, sizes[name], granularity=granularity[name])
+    streams = open_streams(backbones, sizes, granularity)
     sites = {name: stream.sites for name, stream in streams.items()}
     rows = {(name, row.name): row for name, table in sites.items() for row in table}
     couplings = []
@@ -49,3 +43,27 @@ def assemble(
         }
         couplings.append((pair, ResidualCoupling(experts)))
     return LockStep(streams, couplings, **lockstep)
+
+
+def open_streams(
+    backbones: Mapping[str, nn.Module | Stream],
+    sizes: Mapping[str, Sequence[int] | None],
+    granularity: Mapping[str, str],
+    *,
+    embed: bool = False,
+) -> dict[str, Stream]:
+    """Open what is not open yet; with ``embed`` also at the embedding, where an opener has a site there."""
+    streams: dict[str, Stream] = {}
+    for name, backbone in backbones.items():
+        if isinstance(backbone, Stream):
+            streams[name] = backbone
+        elif sizes[name] is None:
+            raise ValueError(f"the size of one sample is needed for {name!r}: give frame_size and audio_size")
+        else:
+            more: dict[str, Any] = {"embed": True} if embed and _has_embed(backbone) else {}
+            streams[name] = open_backbone(backbone, sizes[name], granularity=granularity[name], **more)
+    return streams
+
+
+def _has_embed(backbone: nn.Module) -> bool:
+    return "embed" in inspect.signature(open_backbone(backbone).opener).parameters

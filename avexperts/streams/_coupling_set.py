@@ -32,6 +32,11 @@ class CouplingSet(nn.Module):
         self.recipe: dict[str, Any] | None = None
         self._resting: set[str] | None = None
 
+    @property
+    def reads(self) -> list[tuple[str, ...]]:
+        """Sites, ``"STREAM.SITE"``, whose arriving tokens each coupling asks for."""
+        return [tuple(getattr(coupling, "reads", ())) for coupling in self.couplings]
+
     def rest(self) -> None:
         """Take the gradients off while another adapter is active."""
         if self._resting is None:

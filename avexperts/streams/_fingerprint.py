@@ -13,8 +13,8 @@ from avexperts.streams._stream import SiteInfo
 
 
 def site_rows(sites: Sequence[SiteInfo]) -> list[str]:
-    """One line per site: its name, token count, width, and whether it takes a prefix."""
-    return [f"{site.name} {site.tokens}x{site.dim}{' prefix' if site.takes_prefix else ''}" for site in sites]
+    """One line per site: its name, token count and width."""
+    return [f"{site.name} {site.tokens}x{site.dim}" for site in sites]
 
 
 def fingerprint(rows: Sequence[str]) -> str:

@@ -35,7 +35,9 @@ class LockStep(NamedAdapters, Sharing):
         couplings: Pairs of (stream to site, module), in run order, as :func:`pair_sites` gives them. The module is
             called with the sites in that order (None for an absent stream) and returns as many token tensors, then
             optionally a dictionary of readings ``{kind: {stream: tensor}}``. A module whose attribute
-            ``requires_prefix`` is true is refused at sites that cannot take a prefix.
+            ``requires_prefix`` is true, or names streams, is refused at sites that cannot take a prefix. One whose
+            attribute ``reads`` names sites its streams have passed, ``"STREAM.SITE"``, also gets the tokens that
+            arrived there, ``read={name: (B, N, D)}``. A :class:`CouplingSet` is taken as it is.
         taps: Tokens that are returned too: ``"STREAM.SITE"`` for those that arrive at a site, ``"STREAM.STAGE"`` for
             those that leave the last site of a stage, before its patches are merged. ``"vision.stages.0"`` is a stage,
             and so is all whose sites' names begin alike, as ``"vision.stages.0.blocks.1"``.
@@ -70,7 +72,7 @@ class LockStep(NamedAdapters, Sharing):
     def __init__(
         self,
         streams: Mapping[str, Stream],
-        couplings: Sequence[tuple[Mapping[str, str], nn.Module]] = (),
+        couplings: CouplingSet | Sequence[tuple[Mapping[str, str], nn.Module]] = (),
         *,
         taps: Sequence[str] = (),
         towers: Literal["frozen", "frozen-train", "trainable"] = "frozen",
@@ -83,7 +85,8 @@ class LockStep(NamedAdapters, Sharing):
         untraced = [name for name, stream in streams.items() if not stream.sites]
         if untraced or not streams:
             raise ValueError(f"streams without a site table: {untraced}; use open_backbone(model, example)")
-        super().__init__({name: stream.sites for name, stream in streams.items()}, CouplingSet(couplings))
+        adapter = couplings if isinstance(couplings, CouplingSet) else CouplingSet(couplings)
+        super().__init__({name: stream.sites for name, stream in streams.items()}, adapter)
         self.towers = nn.ModuleDict({name: stream.backbone for name, stream in streams.items()})
         self.towers_mode = towers
         self.opened = {name: {"input_size": s.input_size, "options": dict(s.options)} for name, s in streams.items()}
@@ -140,6 +143,7 @@ class LockStep(NamedAdapters, Sharing):
         out = LockStepOutput({})
         waiting: list[Site | None] = []
         left: dict[str, Tap] = {}
+        read: dict[str, Tensor] = {}
         # One loop advances everything: if a graph break hits, the whole frame runs eagerly, with equal results.
         try:
             for stream, expected, meeting, fires in plan.stops:
@@ -159,6 +163,7 @@ class LockStep(NamedAdapters, Sharing):
                     site = _from_entry(plan, stream, site, entry)
                 if site is not None:
                     self._taps.take(out.taps, Tap(stream, site.name, leaves=False), site.tokens)
+                    _keep(read, plan, stream, site, entry)
                     left[stream] = Tap(stream, site.name, leaves=True)
                 if site is not None and self._recomputes(site.tokens, coupled=meeting is not None):
                     site = Site(site.name, site.tokens, recomputed(site.run))
@@ -168,7 +173,7 @@ class LockStep(NamedAdapters, Sharing):
                     continue
                 waiting.append(site)
                 if fires:
-                    sent.update(self._meet(plan.meetings[meeting], waiting, rows, out))
+                    sent.update(self._meet(plan.meetings[meeting], waiting, rows, read, out))
                     waiting = []
         finally:
             close_streams(streams.values())
@@ -207,17 +212,20 @@ class LockStep(NamedAdapters, Sharing):
             inputs: As for :meth:`forward`.
 
         Returns:
-            The tokens that arrive at each stream's first coupling, ``(B, N, D)``, by ``"STREAM.SITE"``, and the taps
-            before them, by name, for ``entry=``.
+            The tokens that arrive at each stream's first coupling, ``(B, N, D)``, by ``"STREAM.SITE"``, and before
+            them those that couplings read and the taps, by name, for ``entry=``.
         """
         found: dict[str, Tensor] = {}
-        entries = self._choose(None)[0].entries
+        plan = self._choose(None)[0]
+        entries = plan.entries
         streams = self._start(inputs)
         try:
             for name, stream in streams.items():
                 site = stream.send(None)  # type: ignore[arg-type]
                 while name in entries and site.name != entries[name]:
                     self._taps.take(found, Tap(name, site.name, leaves=False), site.tokens)
+                    if (name, site.name) in plan.reads:
+                        found[f"{name}.{site.name}"] = site.tokens
                     tokens = site.run(site.tokens)
                     self._taps.take(found, Tap(name, site.name, leaves=True), tokens)
                     site = stream.send(tokens)
@@ -255,15 +263,26 @@ class LockStep(NamedAdapters, Sharing):
         return records and (self.checkpoint == "towers" or (self.checkpoint == "all" and not coupled))
 
     def _meet(
-        self, meeting: Meeting, sites: list[Site | None], rows: Rows | None, out: LockStepOutput
+        self,
+        meeting: Meeting,
+        sites: list[Site | None],
+        rows: Rows | None,
+        read: Mapping[str, Tensor],
+        out: LockStepOutput,
     ) -> dict[str, Tensor]:
         pairing, indices = meeting
         if all(site is None for site in sites):
             return {}
         couplings: dict[str, Any] = {name: self._set(name).couplings[index] for name, index in indices.items()}
+        asked = {name: getattr(coupling, "reads", ()) for name, coupling in couplings.items()}
+        reads = {
+            name: {site: read[site] for site in sites_read if site in read}
+            for name, sites_read in asked.items()
+            if sites_read
+        }
         if self.checkpoint in ("couplings", "all"):
             couplings = {name: recomputed(coupling) for name, coupling in couplings.items()}
-        continuations, readings = run_meeting(pairing, sites, couplings, rows)
+        continuations, readings = run_meeting(pairing, sites, couplings, rows, reads)
         for kind, values in readings.items():
             out.readings.setdefault(kind, {}).update(values)
         return continuations
@@ -278,6 +297,18 @@ def _from_entry(plan: Plan, stream: str, site: Site, entry: Mapping[str, Tensor]
     if f"{stream}.{site.name}" not in entry:
         raise ValueError(f"entry has {list(entry)}, not {stream}.{site.name}: it was made for other couplings")
     return Site(site.name, entry[f"{stream}.{site.name}"], site.run)
+
+
+def _keep(read: dict[str, Tensor], plan: Plan, stream: str, site: Site, entry: Mapping[str, Tensor] | None) -> None:
+    name = f"{stream}.{site.name}"
+    if (stream, site.name) not in plan.reads:
+        return
+    if entry is None or (stream, site.name) not in plan.before:
+        read[name] = site.tokens
+    elif name in entry:
+        read[name] = entry[name]
+    else:
+        raise ValueError(f"entry has {list(entry)}, not {name}, which couplings read: it was made for other couplings")
 
 
 def _taps_from_entry(taps: Mapping[str, Tap], streams: Iterable[str], entry: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ def run_meeting(
     sites: Sequence[Site | None],
     couplings: Mapping[str, Callable[..., Any]],
     rows: Rows | None,
+    reads: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> tuple[dict[str, Tensor], Readings]:
     """Run the couplings where streams meet.
 
@@ -26,21 +27,26 @@ def run_meeting(
         couplings: By adapter. Rows of an adapter that has none here just run on.
         rows: Which rows of the batch belong to which adapter, None for the bare towers; without it, all rows to the
             only coupling.
+        reads: By adapter, tokens that its coupling asks for by ``reads`` and gets as ``read=``.
 
     Returns:
         The continuation of each stream that is present, and the readings, by kind and ``"STREAM.SITE"``.
     """
     readings: Readings = {}
+    reads = reads or {}
     if rows is None:
-        (coupling,) = couplings.values()
-        continuations: Sequence[Tensor | None] = _split(pairing, coupling(*sites), readings, "")
+        ((name, coupling),) = couplings.items()
+        more = {"read": reads[name]} if name in reads else {}
+        continuations: Sequence[Tensor | None] = _split(pairing, coupling(*sites, **more), readings, "")
     else:
         count = sum(len(own) for own in rows.values())
         parts = []
-        for name, own in rows.items():
+        for adapter, own in rows.items():
+            name = adapter or ""
             group = [None if site is None else _take(site, own, count) for site in sites]
-            coupling = couplings.get(name or "", _run_on)
-            parts.append(_split(pairing, coupling(*group), readings, f"{name}/"))
+            coupling = couplings.get(name, _run_on)
+            more = {"read": _rows_of(reads[name], own)} if name in reads else {}
+            parts.append(_split(pairing, coupling(*group, **more), readings, f"{adapter}/"))
         order = torch.tensor([row for own in rows.values() for row in own]).argsort()
         continuations = [_join(part, order) for part in zip(*parts, strict=True)]
     return {
@@ -70,6 +76,10 @@ def _take(site: Site, rows: list[int], count: int) -> Site:
     if site.tokens.shape[0] != count:
         raise ValueError(f"{count} adapter names for {site.tokens.shape[0]} samples at {site.name}: give one for each")
     return Site(site.name, site.tokens[torch.tensor(rows, device=site.tokens.device)], site.run)
+
+
+def _rows_of(read: Mapping[str, Tensor], rows: list[int]) -> dict[str, Tensor]:
+    return {name: tokens[torch.tensor(rows, device=tokens.device)] for name, tokens in read.items()}
 
 
 def _join(parts: tuple[Tensor | None, ...], order: Tensor) -> Tensor | None:

@@ -30,15 +30,19 @@ def experts_of(coupling: nn.Module, streams: Iterable[str]) -> dict[str, nn.Modu
     return {"": coupling}
 
 
-def coupling_multiply_adds(coupling: nn.Module, sites: Mapping[str, SiteInfo]) -> dict[str, int]:
-    """Count the :func:`experts_of` a coupling, without the sub-layers it runs."""
+def coupling_multiply_adds(
+    coupling: nn.Module, sites: Mapping[str, SiteInfo], read: Mapping[str, SiteInfo]
+) -> dict[str, int]:
+    """Count the :func:`experts_of` a coupling, without the sub-layers it runs; ``read`` are the sites it reads."""
     like = next(coupling.parameters(), torch.empty(0))
     sizes = {name: (row.tokens, row.dim) for name, row in sites.items()}
 
     def run(stream: str, expert: nn.Module, batch: int) -> Any:
         tokens = {name: torch.zeros(batch, *size, dtype=like.dtype, device="meta") for name, size in sizes.items()}
         if stream == "":
-            return expert(*(Site(row.name, tokens[name], _run_free) for name, row in sites.items()))
+            more = {name: torch.zeros(batch, row.tokens, row.dim, device="meta") for name, row in read.items()}
+            met = (Site(row.name, tokens[name], _run_free) for name, row in sites.items())
+            return expert(*met, read=more) if read else expert(*met)
         return expert(tokens.pop(stream), *tokens.values())
 
     experts = experts_of(_quiet_meta_copy(coupling), sites)
@@ -60,11 +64,11 @@ def _total(run: Callable[[int], Any], batch: int) -> int:
 
 
 def _quiet_meta_copy(module: nn.Module) -> nn.Module:
-    copied = meta_copy(module)
+    copied = meta_copy(module).requires_grad_(False)  # parameters that are arguments must not be watched
     for part in copied.modules():
         part._forward_hooks.clear()  # whoever watches the model must not see these runs
     return copied
 
 
-def _run_free(tokens: Tensor, prefix: Any = None) -> Tensor:
+def _run_free(tokens: Tensor, prefix: Any = None, projected: bool = False) -> Tensor:
     return tokens

@@ -44,6 +44,14 @@ class NamedAdapters(nn.Module):
         return self._set(self._active).couplings
 
     @property
+    def prompts(self) -> CouplingSet:
+        """The active adapter where its modules belong to tasks: what has ``add_task``, ``set_task`` and ``tasks``."""
+        active = self._set(self._active)
+        if not hasattr(active, "add_task"):
+            raise TypeError(f"adapter {self._active!r} has no tasks: build the model with methods.php or the like")
+        return active
+
+    @property
     def pairings(self) -> list[dict[str, str]]:
         """Sites of the active adapter's couplings, from stream to site."""
         return self._set(self._active).pairings
@@ -140,7 +148,7 @@ class NamedAdapters(nn.Module):
             raise ValueError(f"an adapter's name has letters, digits, '-' and '_', got {name!r}")
         if name in self.adapters:
             raise ValueError(f"there is an adapter {name!r} already")
-        plan = make_plan(self.sites, {name: adapter.pairings})
+        plan = make_plan(self.sites, {name: adapter.pairings}, {name: adapter.reads})
         self._check_prefixes(adapter)
         self.adapters[name] = adapter
         self._plans[name,] = plan
@@ -162,7 +170,12 @@ class NamedAdapters(nn.Module):
         for name in names:
             self._set(name)
         if names not in self._plans:
-            self._plans[names] = make_plan(self.sites, {name: self._set(name).pairings for name in names})
+            sets = {name: self._set(name) for name in names}
+            self._plans[names] = make_plan(
+                self.sites,
+                {name: own.pairings for name, own in sets.items()},
+                {name: own.reads for name, own in sets.items()},
+            )
         if len(counts) == 1:
             return self._plans[names], None
         return self._plans[names], {name: [i for i, own in enumerate(adapters) if own == name] for name in counts}
@@ -170,8 +183,9 @@ class NamedAdapters(nn.Module):
     def _check_prefixes(self, adapter: CouplingSet) -> None:
         able = {(name, row.name) for name, rows in self.sites.items() for row in rows if row.takes_prefix}
         for module, pairing in zip(adapter.couplings, adapter.pairings, strict=True):
+            needed = getattr(module, "requires_prefix", False)
             for stream, site in pairing.items():
-                if getattr(module, "requires_prefix", False) and (stream, site) not in able:
+                if needed and (needed is True or stream in needed) and (stream, site) not in able:
                     raise ValueError(
                         f"{type(module).__name__} needs a prefix, which {stream} site {site!r} cannot take"
                     )

@@ -37,27 +37,34 @@ class Plan(NamedTuple):
         meetings: Sites that meet, from stream to site, each with the adapters' coupling indices there.
         entries: First coupled site of each stream.
         before: The ``(stream, site)`` that run before those.
+        reads: The ``(stream, site)`` whose tokens later couplings ask for.
     """
 
     stops: tuple[Stop, ...]
     meetings: tuple[Meeting, ...]
     entries: dict[str, str]
     before: frozenset[tuple[str, str]]
+    reads: frozenset[tuple[str, str]] = frozenset()
 
 
-def make_plan(sites: SiteTables, adapters: Mapping[str, Sequence[Mapping[str, str]]]) -> Plan:
+def make_plan(
+    sites: SiteTables,
+    adapters: Mapping[str, Sequence[Mapping[str, str]]],
+    reads: Mapping[str, Sequence[Sequence[str]]] | None = None,
+) -> Plan:
     """Order the advances of all streams so that coupled sites meet.
 
     Args:
         sites: Site table of each stream.
         adapters: By name, from stream to site, one per coupling, in run order.
+        reads: By name, the sites each coupling reads besides its own, ``"STREAM.SITE"``.
 
     Returns:
         The plan.
 
     Raises:
-        ValueError: A stream or site is unknown, pairings are out of run order, or adapters couple one site with
-            different partners, so that they cannot share a pass.
+        ValueError: A stream or site is unknown, pairings are out of run order, adapters couple one site with
+            different partners, so that they cannot share a pass, or a coupling reads what does not come before it.
     """
     names = {stream: [row.name for row in rows] for stream, rows in sites.items()}
     meetings = _merge(names, adapters)
@@ -67,7 +74,21 @@ def make_plan(sites: SiteTables, adapters: Mapping[str, Sequence[Mapping[str, st
         for stream, site in pairing.items():
             entries.setdefault(stream, site)
     before = {(stream, name) for stream, site in entries.items() for name in names[stream][: names[stream].index(site)]}
-    return Plan(tuple(stops), tuple(meetings), entries, frozenset(before))
+    read: set[tuple[str, str]] = set()
+    for adapter, wanted in (reads or {}).items():
+        for own, sites_read in zip(adapters[adapter], wanted, strict=True):
+            read |= {_check_read(names, own, name) for name in sites_read}
+    return Plan(tuple(stops), tuple(meetings), entries, frozenset(before), frozenset(read))
+
+
+def _check_read(names: Mapping[str, list[str]], pairing: Mapping[str, str], read: str) -> tuple[str, str]:
+    stream, _, site = read.partition(".")
+    earlier = names[stream][: names[stream].index(pairing[stream]) + 1] if stream in pairing else []
+    if site not in earlier:
+        raise ValueError(
+            f"a coupling at {dict(pairing)} reads {read!r}: it can read sites that one of its own streams has passed"
+        )
+    return stream, site
 
 
 def _merge(names: Mapping[str, list[str]], adapters: Mapping[str, Sequence[Mapping[str, str]]]) -> list[Meeting]:

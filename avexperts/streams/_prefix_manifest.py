@@ -19,6 +19,7 @@ def describe_prefix(model: LockStep, ids: Sequence[str], dtype: str, source: str
     plan = model._choose(None)[0]
     shapes = {(stream, row.name): [row.tokens, row.dim] for stream, rows in model.sites.items() for row in rows}
     stored = {f"{stream}.{site}": (stream, site) for stream, site in plan.entries.items()}
+    stored |= {f"{stream}.{site}": (stream, site) for stream, site in sorted(plan.reads & plan.before)}
     stored |= {name: (tap.stream, tap.site) for name, tap in model._taps.within(plan.before).items()}
     return {
         "format": 1,

@@ -49,13 +49,17 @@ def _adapter_row(model: LockStep, name: str, notes: list[str]) -> AdapterRow:
     couplings = []
     for index, (module, pairing) in enumerate(zip(adapter.couplings, adapter.pairings, strict=True)):
         sites = {stream: tables[stream][site] for stream, site in pairing.items()}
-        couplings.append(CouplingRow(index, sites, _expert_rows(module, sites, f"{name} coupling {index}", notes)))
+        read = {key: tables[key.partition(".")[0]][key.partition(".")[2]] for key in adapter.reads[index]}
+        rows = _expert_rows(module, sites, read, f"{name} coupling {index}", notes)
+        couplings.append(CouplingRow(index, sites, rows))
     count = _sum(expert.size.multiply_adds for row in couplings for expert in row.experts.values())
     return AdapterRow(name, name == model.active_adapter, tuple(couplings), _size([adapter], count))
 
 
-def _expert_rows(coupling: nn.Module, sites: dict[str, SiteInfo], where: str, notes: list[str]) -> dict[str, ExpertRow]:
-    counts = _try(partial(coupling_multiply_adds, coupling, sites), where, notes) or {}
+def _expert_rows(
+    coupling: nn.Module, sites: dict[str, SiteInfo], read: dict[str, SiteInfo], where: str, notes: list[str]
+) -> dict[str, ExpertRow]:
+    counts = _try(partial(coupling_multiply_adds, coupling, sites, read), where, notes) or {}
     return {
         stream: ExpertRow(type(module).__name__, _key_numbers(module), _size([module], counts.get(stream)))
         for stream, module in experts_of(coupling, sites).items()

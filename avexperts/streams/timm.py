@@ -9,6 +9,9 @@ from torch import Size, Tensor, nn
 
 from avexperts.streams._convolutional import open_convolutional
 from avexperts.streams._known import Granularity, Sublayers, block_rows, to_map
+from avexperts.streams._prefix_attention import prefix_attention
+from avexperts.streams._prefix_windows import cosine_windows
+from avexperts.streams._shifted_window import attend_in_windows
 from avexperts.streams._site import Site
 from avexperts.streams._stream import Opener, Tokens
 
@@ -150,8 +153,13 @@ def _resnet_stages(model: Any) -> list[Any]:
     return [model.layer1, model.layer2, model.layer3, model.layer4]
 
 
-def _attn(block: Any, x: Tensor) -> Tensor:
-    return x + block.drop_path1(block.ls1(block.attn(block.norm1(x))))
+def _attn(block: Any, x: Tensor, prefix: Tensor | None = None, projected: bool = False) -> Tensor:
+    x_norm = block.norm1(x)
+    if prefix is None:
+        attended = block.attn(x_norm)
+    else:
+        attended = prefix_attention(x_norm, prefix, block.attn, projected=projected)
+    return x + block.drop_path1(block.ls1(attended))
 
 
 def _mlp(block: Any, x: Tensor) -> Tensor:
@@ -170,8 +178,22 @@ def _windowed_mlp(block: Any, size: Size, x: Tensor) -> Tensor:
     return x + block.drop_path2(block.mlp(block.norm2(x)))
 
 
-def _windowed_post_norm_attn(block: Any, size: Size, x: Tensor) -> Tensor:
-    return x + block.drop_path1(block.norm1(block._attn(x.unflatten(1, size)).flatten(1, 2)))
+def _windowed_post_norm_attn(
+    block: Any, size: Size, x: Tensor, prefix: Tensor | None = None, projected: bool = False
+) -> Tensor:
+    if prefix is None:
+        attended = block._attn(x.unflatten(1, size)).flatten(1, 2)
+    else:
+        attend = partial(cosine_windows, block.attn, prefix, projected)
+        window, shift = _square("window", block.window_size), _square("shift", block.shift_size)
+        attended = attend_in_windows(window, shift, size, x, attend)
+    return x + block.drop_path1(block.norm1(attended))
+
+
+def _square(what: str, sides: Any) -> int:
+    if len(set(sides)) > 1:
+        raise ValueError(f"a prefix needs square windows, this block has a {what} of {tuple(sides)}")
+    return sides[0]
 
 
 def _windowed_post_norm_mlp(block: Any, size: Size, x: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from avexperts.streams._convolutional import open_convolutional
 from avexperts.streams._known import Granularity, Sublayers, block_rows, hidden_states, to_map
+from avexperts.streams._prefix_attention import prefix_attention
+from avexperts.streams._prefix_windows import clap_windows
 from avexperts.streams._shifted_window import shifted_window_attention
 from avexperts.streams._site import Site
 from avexperts.streams._stream import Opener, Tokens
@@ -72,12 +74,18 @@ def open_dinov2(
 
 
 def open_clip_vision(
-    model: Any, images: Tensor, *, granularity: Granularity = "sublayer", final_norm: bool = True
+    model: Any,
+    images: Tensor,
+    *,
+    granularity: Granularity = "sublayer",
+    final_norm: bool = True,
+    embed: bool = False,
 ) -> Tokens:
     """Open a ``CLIPVisionModel``.
 
     Arguments, sites and result are those of :func:`open_vit`, but ``final_norm`` changes nothing: CLIP
-    norms its pooled class token (``post_layernorm``), and never ``last_hidden_state``.
+    norms its pooled class token (``post_layernorm``), and never ``last_hidden_state``. With ``embed`` there is one
+    more site, ``embed``, before the norm in front of the blocks, which is its ``run``.
 
     Example:
         >>> import torch
@@ -89,7 +97,11 @@ def open_clip_vision(
         torch.Size([2, 5, 8])
     """
     tower = getattr(model, "vision_model", model)  # one module deeper before transformers 5
-    x = tower.pre_layrnorm(tower.embeddings(images))
+    x = tower.embeddings(images)
+    if embed:
+        x = yield Site("embed", x, partial(_module, tower.pre_layrnorm))
+    else:
+        x = tower.pre_layrnorm(x)
     for name, run in block_rows(_CLIP, granularity, tower.encoder.layers):
         x = yield Site(name, x, run)
     return x
@@ -203,7 +215,7 @@ def open_clap_audio(
     x = encoder.patch_embed(encoder.reshape_mel2img(x))
     size = encoder.patch_embed.grid_size
     for index, stage in enumerate(encoder.layers):
-        for name, run in block_rows(_WINDOWED, granularity, stage.blocks, size, prefix=f"stages.{index}."):
+        for name, run in block_rows(_CLAP, granularity, stage.blocks, size, prefix=f"stages.{index}."):
             x = yield Site(name, x, run)
         x, size = _merge_patches(stage, size, x)
     return encoder.norm(x) if final_norm else x
@@ -223,8 +235,18 @@ def _merge_patches(stage: Any, size: MapSize, x: Tensor) -> tuple[Tensor, MapSiz
     return stage.downsample(x, size), ((size[0] + 1) // 2, (size[1] + 1) // 2)
 
 
-def _vit_attn(block: Any, x: Tensor) -> Tensor:
-    attended = hidden_states(block.attention(block.layernorm_before(x)))
+def _module(module: Any, x: Tensor) -> Tensor:
+    return module(x)
+
+
+def _attend(attention: Any, x: Tensor, prefix: Tensor | None, projected: bool) -> Tensor:
+    if prefix is None:
+        return hidden_states(attention(x))
+    return prefix_attention(x, prefix, attention, projected=projected)
+
+
+def _vit_attn(block: Any, x: Tensor, prefix: Tensor | None = None, projected: bool = False) -> Tensor:
+    attended = _attend(block.attention, block.layernorm_before(x), prefix, projected)
     if hasattr(block, "mlp"):
         attended = block.dropout(attended)  # in transformers 4 it belongs to the attention
     return attended + x
@@ -249,8 +271,8 @@ def _dinov2_mlp(block: Any, x: Tensor) -> Tensor:
     return block.drop_path(block.layer_scale2(block.mlp(block.norm2(x)))) + x
 
 
-def _clip_attn(block: Any, x: Tensor) -> Tensor:
-    return x + hidden_states(block.self_attn(block.layer_norm1(x)))
+def _clip_attn(block: Any, x: Tensor, prefix: Tensor | None = None, projected: bool = False) -> Tensor:
+    return x + _attend(block.self_attn, block.layer_norm1(x), prefix, projected)
 
 
 def _clip_mlp(block: Any, x: Tensor) -> Tensor:
@@ -278,6 +300,17 @@ def _windowed_attn(block: Any, size: MapSize, x: Tensor) -> Tensor:
     return x + block.drop_path(shifted_window_attention(block, size, block.layernorm_before(x)))
 
 
+def _clap_attn(block: Any, size: MapSize, x: Tensor, prefix: Tensor | None = None, projected: bool = False) -> Tensor:
+    attend = None if prefix is None else partial(clap_windows, block.attention, prefix, projected)
+    return x + block.drop_path(shifted_window_attention(block, size, block.layernorm_before(x), attend))
+
+
+def _clap_block(block: Any, size: MapSize, x: Tensor, prefix: Tensor | None = None, projected: bool = False) -> Tensor:
+    if prefix is None:
+        return _windowed_block(block, size, x)
+    return _windowed_mlp(block, size, _clap_attn(block, size, x, prefix, projected))
+
+
 def _windowed_mlp(block: Any, size: MapSize, x: Tensor) -> Tensor:
     hidden = block.layernorm_after(x)
     if hasattr(block, "mlp"):  # SwinModel of transformers 5
@@ -302,6 +335,7 @@ _DINOV2 = Sublayers(_dinov2_attn, _dinov2_mlp, _block)
 _CLIP = Sublayers(_clip_attn, _clip_mlp, _clip_block)
 _PYRAMID = Sublayers(_pyramid_attn, _pyramid_mlp, _pyramid_block)
 _WINDOWED = Sublayers(_windowed_attn, _windowed_mlp, _windowed_block)
+_CLAP = Sublayers(_clap_attn, _windowed_mlp, _clap_block)
 _WINDOWED_POST_NORM = Sublayers(_windowed_post_norm_attn, _windowed_post_norm_mlp, _windowed_block)
 
 _AST = "audio_spectrogram_transformer"

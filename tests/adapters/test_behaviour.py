@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import avexperts as ax
+from avexperts.adapters import AggregationAdapter
 
 DIM, TOKENS, OTHER_DIM, OTHER_TOKENS = 16, 6, 24, 5
 
@@ -50,6 +51,8 @@ ADAPTERS: dict[str, Callable[[], nn.Module]] = {
     "dual-guided-gate-first": lambda: ax.DualGuidedAdapter(
         DIM, num_latents=3, pre_norm=False, gate_first=True, channel_weight=0.2, resampler=resampler(kind="bicubic")
     ),
+    "aggregation": lambda: AggregationAdapter(DIM, num_latents=3, resampler=resampler()),
+    "aggregation-no-gate": lambda: AggregationAdapter(DIM, num_latents=3, gate=False, resampler=resampler()),
     "moe-1+1": mixture,
     "moe-2+2": lambda: mixture(2, 2),
     "moe-1+2-own-latents": lambda: mixture(1, 2, own_latents=True),
