@@ -90,11 +90,11 @@ _SMALL_RECIPE = Recipe(epochs=12, batch_size=8, lr=2e-3, weight_decay=0.01)
 
 _SMALL = Settings(
     # colours and a band of sound that the towers were not pre-trained on
-    forge=ForgeSettings(clips=(500, 60, 120), classes=5, inverted=True, telephone=True),
+    forge=ForgeSettings(clips=(380, 60, 120), classes=5, inverted=True, telephone=True),
     # a head that has learnt its few masks by heart leaves nothing to be learnt: all rows begin anew, as the papers' do
     adapters=AdapterSettings(converged_head=False, head_lr=0.0, stages=(1, 2)),
     frozen_recipe=_SMALL_RECIPE,
-    adapter_recipe=replace(_SMALL_RECIPE, epochs=8),
+    adapter_recipe=_SMALL_RECIPE,
 )
 
 _PAPER_RECIPE = Recipe(
