@@ -100,8 +100,8 @@ published; *distinct frames*: the 104 that differ.""",
 A step with 20 frames of the examples' default towers and 20 mixtures, under a `RoutingRecorder` and without; and
 one update with 48 mixtures alone, beside copies of their probabilities.""",
     "Experts in files": """\
-Peak memory of a process, torch included, in which a decoder of eight layers, 256 wide, routes one batch to each expert in
-turn; an expert is 12.6 MB in four MLPs. *opened lazily*: `ExpertRouted.open_tasks(..., resident=1)`. The outputs are
+Peak memory of a process, torch included, in which a decoder of eight layers, 256 wide, routes one batch to each expert
+in turn; an expert is 12.6 MB in four MLPs. *opened lazily*: `ExpertRouted.open_tasks(..., resident=1)`. The outputs are
 the same.""",
     "Modulating gradients": """\
 A whole training step of two ResNet-18 under one classifier, 112 pixels, SGD with momentum; on a CPU 8 samples, on a GPU
