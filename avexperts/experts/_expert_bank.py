@@ -243,9 +243,10 @@ class ExpertBank(nn.Module):
             raise ValueError(f"a route of {plan.count} samples does not divide a batch of {x.shape[0]} rows")
         if plan.single is not None:
             return self.fetch(plan.single)(x, *args, **kwargs)
-        return self._run_mixed(plan, x, args, kwargs)
+        # not a decorator, which would import the compiler along with the library
+        run = torch.compiler.disable(self._run_mixed) if torch.compiler.is_compiling() else self._run_mixed
+        return run(plan, x, args, kwargs)
 
-    @torch.compiler.disable
     def _run_mixed(self, plan: RoutePlan, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         copies = len(x) // plan.count
         members, inverse = plan.groups(copies, x.device)
