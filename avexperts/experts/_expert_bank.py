@@ -82,6 +82,21 @@ class ExpertBank(nn.Module):
         self.expert(name)
         return self.names.index(name)
 
+    def positions(self, route: Route) -> Tensor | int:
+        """Positions that a route of names or positions stands for.
+
+        Args:
+            route: One for all samples, or one of them each.
+
+        Raises:
+            ValueError: There is no expert of a name.
+        """
+        if isinstance(route, Tensor | int):
+            return route
+        if isinstance(route, str):
+            return self.position(route)
+        return torch.tensor([self.position(each) if isinstance(each, str) else each for each in route])
+
     def expert(self, name: str) -> nn.Module:
         """The expert of a name.
 
@@ -232,7 +247,7 @@ class ExpertBank(nn.Module):
             RuntimeError: No route is set, and the default is ``"error"``.
             ValueError: The route has a position without an expert, or its length does not divide ``B'``.
         """
-        plan = self.state.plan() if route is None else make_plan(self._positions(route))
+        plan = self.state.plan() if route is None else make_plan(self.positions(route))
         if plan is None:
             if self.default == "base":
                 return self.base(x, *args, **kwargs)
@@ -268,13 +283,6 @@ class ExpertBank(nn.Module):
             return super()._apply(fn, recurse)
         finally:
             self.experts.update(away)
-
-    def _positions(self, route: Route) -> Tensor | int:
-        if isinstance(route, Tensor | int):
-            return route
-        if isinstance(route, str):
-            return self.position(route)
-        return torch.tensor([self.position(each) if isinstance(each, str) else each for each in route])
 
     def _check_name(self, name: str) -> None:
         if not re.fullmatch(r"[\w-]+", name) or hasattr(nn.ModuleDict, name) or name == "training":

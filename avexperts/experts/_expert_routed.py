@@ -238,22 +238,15 @@ class ExpertRouted:
         next(iter(self.banks.values())).expert(name)
 
     def _resolve(self, route: Route | AnchorRouting) -> tuple[Tensor | int, Tensor | None]:
-        if isinstance(route, AnchorRouting):
-            places = [self._position(name) for name in route.tasks]
-            order = torch.tensor(places, device=route.index.device)
-            weights = None
-            if route.weights is not None:
-                weights = route.weights.new_zeros(len(route.weights), len(self.names))
-                weights[:, order] = route.weights
-            return order[route.index], weights
-        if isinstance(route, Tensor | int):
-            return route, None
-        if isinstance(route, str):
-            return self._position(route), None
-        return torch.tensor([self._position(each) if isinstance(each, str) else each for each in route]), None
-
-    def _position(self, name: str) -> int:
-        return next(iter(self.banks.values())).position(name)
+        bank = next(iter(self.banks.values()))
+        if not isinstance(route, AnchorRouting):
+            return bank.positions(route), None
+        order = torch.tensor([bank.position(name) for name in route.tasks], device=route.index.device)
+        weights = None
+        if route.weights is not None:
+            weights = route.weights.new_zeros(len(route.weights), len(self.names))
+            weights[:, order] = route.weights
+        return order[route.index], weights
 
     def _shell(self, bank: ExpertBank) -> nn.Module:
         if self._make is None:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from avtasks.media import resample
 from torch import Tensor
-
-from .sound import resample
 
 PROGRAM = "espeak-ng"
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

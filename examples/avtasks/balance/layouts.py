@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 import torch
+from avtasks.media import kaldi_fbank, read_sound
 from torch import Tensor
 
 from . import pictures, sound
@@ -89,18 +90,18 @@ def _vertical(path: Path) -> Path:
 
 
 def _hear_cremad(path: Path, train: bool) -> Tensor:
-    return sound.cremad_sound(sound.read_sound(path, 22050))
+    return sound.cremad_sound(read_sound(path, 22050))
 
 
 def _hear_vggsound(path: Path, train: bool) -> Tensor:
-    return sound.vggsound_sound(sound.read_sound(path, 16000), random=train)
+    return sound.vggsound_sound(read_sound(path, 16000), random=train)
 
 
 def _hear_kinetics(path: Path, train: bool) -> Tensor:
     if path.suffix == ".npy":
         fbank = torch.from_numpy(np.load(path, allow_pickle=False)).float().reshape(-1, 128)
     else:
-        fbank = sound.kaldi_fbank(sound.read_sound(path, 16000))
+        fbank = kaldi_fbank(read_sound(path, 16000))
     return sound.kinetics_sound(fbank)
 
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import torch
-from avtasks.media import SMALLEST as SMALLEST
-from avtasks.media import kaldi_fbank as kaldi_fbank
-from avtasks.media import mel_filters as mel_filters
-from avtasks.media import read_sound as read_sound
-from avtasks.media import resample as resample
+from avtasks.media import mel_filters
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -87,7 +83,7 @@ def kinetics_sound(fbank: Tensor) -> Tensor:
     """Kinetics-Sounds' picture of a clip: a filter bank filled with zeros or cut to 1024 frames, then scaled.
 
     Args:
-        fbank: ``(frames, 128)`` of :func:`kaldi_fbank`.
+        fbank: ``(frames, 128)`` of :func:`avtasks.media.kaldi_fbank`.
 
     Returns:
         ``(1, 1024, 128)``; what was filled has the value 0.438.

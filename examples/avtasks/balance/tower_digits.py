@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from avtasks.clips import progress
+from avtasks.media import resample
 from avtasks.towers import Towers
 from avtasks.training import TensorClips
 from torch import Tensor
@@ -11,7 +12,6 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from .coupled_towers import CoupledTowers
-from .sound import resample
 
 
 def tower_digits(raw: Mapping[str, TensorClips], towers: Towers, coupled: CoupledTowers) -> dict[str, TensorClips]:

@@ -7,6 +7,7 @@ import pytest
 import soundfile
 import torch
 from _figures import record
+from avtasks import media
 from avtasks.balance import sound
 
 
@@ -31,10 +32,10 @@ def test_the_filter_bank_is_kaldi_s():
         preemphasis=0.97,
         mel_filters=filters,
         log_mel="log",
-        mel_floor=sound.SMALLEST,
+        mel_floor=media.SMALLEST,
         remove_dc_offset=True,
     ).T
-    found = sound.kaldi_fbank(wave).double().numpy()
+    found = media.kaldi_fbank(wave).double().numpy()
     assert found.shape == (298, 128)
     record("Kaldi filter bank, difference from another program's", worst := np.abs(found - expected).max())
     assert worst < 2e-3  # logarithms of float32 energies near zero
@@ -47,7 +48,7 @@ def test_what_a_short_sound_is_filled_with():
     assert made[0, 998:].unique().tolist() == pytest.approx([4.503877 / (2 * 5.141276)])
     assert sound.kinetics_sound(torch.zeros(2000, 128)).shape == (1, 1024, 128)
     with pytest.raises(ValueError, match="a window has 400 samples, the sound only 399"):
-        sound.kaldi_fbank(torch.zeros(399))
+        media.kaldi_fbank(torch.zeros(399))
 
 
 def test_cremad_s_spectrogram_repeats_the_clip():
@@ -76,17 +77,17 @@ def test_digit_sound_hears_pitch():
 
 
 def test_resampling_keeps_a_tone():
-    found = sound.resample(sine(440, 22050, 1), 22050, 8000)
+    found = media.resample(sine(440, 22050, 1), 22050, 8000)
     torch.testing.assert_close(found, sine(440, 8000, 1), rtol=0, atol=1e-3)
 
 
 def test_sound_files(tmp_path):
     file = tmp_path / "clip.wav"
     soundfile.write(file, np.stack([np.full(1600, 0.5), np.zeros(1600)], 1), 16000)
-    torch.testing.assert_close(sound.read_sound(file, 16000), torch.full((1600,), 0.25), rtol=0, atol=1e-4)
+    torch.testing.assert_close(media.read_sound(file, 16000), torch.full((1600,), 0.25), rtol=0, atol=1e-4)
     file.write_bytes(file.read_bytes()[:20])
     with pytest.raises(ValueError, match=r"clip\.wav: cannot be read as a sound file"):
-        sound.read_sound(file, 16000)
+        media.read_sound(file, 16000)
     soundfile.write(file, np.zeros(0), 16000)
     with pytest.raises(ValueError, match="holds no samples"):
-        sound.read_sound(file, 16000)
+        media.read_sound(file, 16000)
