@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import _figures
@@ -12,22 +11,6 @@ from _golden import Golden
 from torch import Tensor
 
 from avexperts.checkpoints import convert
-
-POOL = {"prompt": "prompts", "prompt_key": "keys"}
-GENERATOR = [
-    (r"^maben$", "memory"),
-    (r"^wgn_module\.key_w\.", "gate.key."),
-    (r"^wgn_module\.query_w\.", "gate.query."),
-    (r"^pgn_module_1\.", "generators.1."),
-    (r"^pgn_module\.", "generators.0."),
-    (r"transformer\.layers\.(\d)\.0\.norm\.", r"layers.\1.norm1."),
-    (r"transformer\.layers\.(\d)\.0\.fn\.to_qkv\.", r"layers.\1.qkv."),
-    (r"transformer\.layers\.(\d)\.0\.fn\.to_out\.0\.", r"layers.\1.out."),
-    (r"transformer\.layers\.(\d)\.1\.norm\.", r"layers.\1.norm2."),
-    (r"transformer\.layers\.(\d)\.1\.fn\.net\.0\.", r"layers.\1.mlp.0."),
-    (r"transformer\.layers\.(\d)\.1\.fn\.net\.3\.", r"layers.\1.mlp.2."),
-    (r"pre_out\.", "mixture."),
-]
 
 
 def case(name: str) -> Golden:
@@ -43,27 +26,24 @@ def inputs(golden: Golden) -> dict[str, Tensor]:
 
 
 def pool(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {POOL[key]: value.double() for key, value in tensors.items()}
+    return _inner(convert.php(_inside("deep_visual_e_prompt.", tensors), part="task"), "deep.")
 
 
 def generator(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    found = {}
-    for key, value in tensors.items():
-        if key == "prompt_key":
-            continue
-        for pattern, ours in GENERATOR:
-            key = re.sub(pattern, ours, key)
-        found[key] = value.double()
-    return found
+    return _inner(convert.php(_inside("mid_e_prompt.", tensors), part="task"), "mid.")
 
 
 def adapter(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    gate = {key: value for key, value in tensors.items() if key.startswith("temporal_gated.0.")}
-    rest = {key: value for key, value in tensors.items() if key not in gate}
-    ours = (convert.dg_sct(rest) if rest else {}) | {
-        key.replace("temporal_gated.0", "temporal_gate"): value for key, value in gate.items()
-    }
-    return {key: value.double() for key, value in ours.items()}
+    state = convert.php(_inside("vis_adapter_blocks_p1.0.", tensors), part="shared")
+    return _inner(state, "couplings.0.first.module.vision.")
+
+
+def _inside(start: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {start + key: value for key, value in tensors.items()}
+
+
+def _inner(state: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
+    return {key.removeprefix(start): value.double() for key, value in state.items()}
 
 
 def check(found: Mapping[str, Tensor | None], expected: Mapping[str, Tensor], *, gradient: bool = False) -> None:

@@ -20,6 +20,7 @@ SYSTEMS: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
     "dg_sct": (convert.dg_sct, ("avexperts", "papers")),
     "htsat": (convert.htsat, ("transformers", "papers")),
     "swinv2": (convert.swinv2, ("transformers", "timm", "papers")),
+    "php": (convert.php, ("avexperts", "papers")),
     "expert_task": (convert.expert_task, ("avexperts", "papers")),
     "anchor_task": (convert.anchor_task, ("avexperts",)),
 }
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--unapplied", nargs="+", help="for --from dg_sct: parts that the program builds and leaves out"
     )
+    command.add_argument("--part", choices=("shared", "task"), help="for --from php: the adapters, or a task's prompts")
     command.add_argument("--force", action="store_true", help="replace DST if it is there")
     return parser
 
@@ -92,11 +94,14 @@ def _convert(options: argparse.Namespace) -> str:
 
 def _special(options: argparse.Namespace, translate: Callable[..., object]) -> dict[str, Any]:
     """The options that only some systems have."""
-    given = {name: getattr(options, name) for name in ("parts", "blocks", "unapplied")}
+    given = {name: getattr(options, name) for name in ("parts", "blocks", "unapplied", "part")}
     given = {name: value for name, value in given.items() if value is not None}
-    unknown = [f"--{name}" for name in given if name not in inspect.signature(translate).parameters]
+    parameters = inspect.signature(translate).parameters
+    unknown = [f"--{name}" for name in given if name not in parameters]
     if unknown:
         raise CheckpointError(f"--from {options.system} has no {' and no '.join(unknown)}")
+    if "part" in parameters and "part" not in given:
+        raise CheckpointError(f"--from {options.system} needs --part shared or --part task")
     return given
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from avexperts.checkpoints._adapter_names import CONVOLUTIONS, UNUSED, AdapterNames, Names
 from avexperts.checkpoints._adapter_places import Located, Place, blocks_of, locate_ours, locate_theirs, uneven
 from avexperts.checkpoints._checkpoint_error import CheckpointError
-from avexperts.checkpoints._state_dict import bare_state, complain
+from avexperts.checkpoints._state_dict import bare_state, compare, complain
 from avexperts.streams import LockStep
 
 Format: TypeAlias = Literal["avexperts", "papers"]
@@ -73,7 +73,7 @@ def _read(
     naming = _naming(system, located, wanted, blocks, parts)
     missing = [place.theirs(blocks) + inner for place, inner in uneven(located, parts)]
     ours = _rename(state, located, naming.to_ours, lambda place: place.ours(parts), missing)
-    _compare(ours, wanted, naming)
+    compare("the adapters do not fit the module", ours, wanted, naming.both)
     return ours
 
 
@@ -89,7 +89,7 @@ def _write(
     naming = _naming(system, located, wanted, blocks, parts)
     missing = [place.ours(parts) + inner for place, inner in uneven(located, parts)]
     theirs = _rename(state, located, naming.to_theirs, lambda place: place.theirs(blocks), missing)
-    _compare(state, wanted, naming)
+    compare("the adapters do not fit the module", state, wanted, naming.both)
     return theirs
 
 
@@ -138,18 +138,3 @@ def _reshape(old: str, new: str, tensor: Tensor) -> Tensor:
 
 def _state_of(module: nn.Module) -> dict[str, Tensor]:
     return (module.adapters[module.active_adapter] if isinstance(module, LockStep) else module).state_dict()
-
-
-def _compare(ours: Mapping[str, Tensor], wanted: Mapping[str, Tensor] | None, naming: _Naming) -> None:
-    if wanted is None:
-        return
-    complain(
-        "the adapters do not fit the module",
-        missing=[naming.both(key) for key in wanted if key not in ours],
-        unknown=[naming.both(key) for key in ours if key not in wanted],
-        misshapen=[
-            f"{naming.both(key)} is {tuple(ours[key].shape)} where the module has {tuple(tensor.shape)}"
-            for key, tensor in wanted.items()
-            if key in ours and ours[key].shape != tensor.shape
-        ],
-    )

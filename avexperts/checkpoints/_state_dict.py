@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -40,6 +40,28 @@ def complain(subject: str, **keys: Sequence[str]) -> None:
     problems = [f"{kind} keys: {', '.join(found)}" for kind, found in keys.items() if found]
     if problems:
         raise CheckpointError(f"{subject}; {'; '.join(problems)}")
+
+
+def compare(
+    subject: str, ours: Mapping[str, Tensor], wanted: Mapping[str, Tensor] | None, called: Callable[[str], str]
+) -> None:
+    """Raise one error that names what a module lacks or has not, or has in another shape; ``called`` says how.
+
+    Raises:
+        CheckpointError: There is such a key. Nothing is compared with ``None``.
+    """
+    if wanted is None:
+        return
+    complain(
+        subject,
+        missing=[called(key) for key in wanted if key not in ours],
+        unknown=[called(key) for key in ours if key not in wanted],
+        misshapen=[
+            f"{called(key)} is {tuple(ours[key].shape)} where the module has {tuple(tensor.shape)}"
+            for key, tensor in wanted.items()
+            if key in ours and ours[key].shape != tensor.shape
+        ],
+    )
 
 
 def _is_entry(key: object, value: object) -> bool:

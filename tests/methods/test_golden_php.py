@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-import _php
 import pytest
-import torch
 from _close import assert_close
 from _golden import Golden
 from torch import Tensor, nn
@@ -27,7 +24,6 @@ CLAP = {
     "hidden_dropout_prob": 0.0, "enable_fusion": False,
 }  # fmt: skip
 BLOCK = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
-ADAPTER = re.compile(r"(vis|audio)_adapter_blocks_p([12])\.(\d)\.(.+)")
 
 
 def inside(tensors: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
@@ -52,24 +48,6 @@ def clip_state(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             part, kind = rest.rsplit(".", 1)
             ours[f"{layer}.{BLOCK.get(part, part.replace('attn.', 'self_attn.'))}.{kind}"] = value
-    return ours
-
-
-def adapter_names(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """From the paper's names to those in the stack of a model with the task ``ave``; dead parts are left out."""
-    ours: dict[str, Tensor] = {}
-    for key, value in theirs.items():
-        found = ADAPTER.fullmatch(key)
-        if found is None or found[1] + found[2] == "audio2":
-            continue
-        where = f"couplings.{found[3]}.{'first' if found[2] == '1' else 'second'}.module."
-        where += "vision." if found[1] == "vis" else "audio."
-        ((name, tensor),) = _php.adapter({found[4]: value}).items()
-        ours[where + name] = tensor
-    for key, value in _php.generator(inside(theirs, "mid_e_prompt.")).items():
-        ours[f"plastic.mid.tasks.ave.{key}"] = value
-    for key, value in inside(theirs, "deep_visual_e_prompt.").items():
-        ours[f"plastic.deep.tasks.ave.{'keys' if key == 'prompt_key' else 'prompts'}"] = value
     return ours
 
 
@@ -104,15 +82,9 @@ def test_the_papers_whole_network_forward_and_backward(checkpoint: str | None) -
     case = Golden("php", "tri_stage_forward")
     model = build(case.w)
     model.checkpoint = checkpoint
-    stack, loaded = model.prompts, adapter_names({key: value.double() for key, value in case.w.items()})
-    state = stack.state_dict()
-    first = stack.shared_state() | {
-        f"plastic.{k.replace('.', '.tasks.ave.', 1)}": v for k, v in stack.task_state("ave").items()
-    }
-    assert loaded.keys() == {key for key in first if not key.endswith("gate_query")}
-    with torch.no_grad():
-        for key, value in loaded.items():
-            state[key].copy_(value.view_as(state[key]))
+    stack = model.prompts
+    stack.load_shared_state(convert.php(case.w, part="shared", like=model))
+    stack.load_task_state("ave", convert.php(case.w, part="task", like=model))
     inputs = getattr(case, "in")
     out = model(vision=inputs["images"].double(), audio=inputs["logmel"].double())
     for ours, theirs in (("vision", "visual_tokens"), ("audio", "audio_tokens")):
@@ -122,7 +94,11 @@ def test_the_papers_whole_network_forward_and_backward(checkpoint: str | None) -
     )
     assert_close((projected @ case.w["ViT.proj"].double()).float(), case.out["x"], what="x")
     ((out.vision * inputs["cot_visual"]).sum() + (out.audio * inputs["cot_audio"]).sum()).backward()
-    gradients = adapter_names({key.removeprefix("w."): value for key, value in case.grad.items()})
+    theirs = {key.removeprefix("w."): value for key, value in case.grad.items()}
+    gradients = convert.php(theirs, part="shared") | {
+        f"plastic.{key.replace('.', '.tasks.ave.', 1)}": value
+        for key, value in convert.php(theirs, part="task").items()
+    }
     assert len(gradients) == 33
     parameters = dict(stack.named_parameters())
     for key, expected in gradients.items():
