@@ -10,9 +10,12 @@ from .class_groups import read_domains as read_domains
 from .class_part import ClassPart as ClassPart
 from .compare_rows import compare_rows as compare_rows
 from .compare_rows import row_names as row_names
+from .converge_heads import converge_heads as converge_heads
 from .draw_selection import draw_selection as draw_selection
 from .draw_selection import selection_shares as selection_shares
 from .evaluate_tasks import evaluate_tasks as evaluate_tasks
+from .fit_lesson import fit_lesson as fit_lesson
+from .fit_lesson import with_penalties as with_penalties
 from .learner import Learner as Learner
 from .lesson import Lesson as Lesson
 from .load_pair import load_pair as load_pair
@@ -24,6 +27,8 @@ from .presets import PRESETS as PRESETS
 from .presets import shrink as shrink
 from .prompted_towers import PromptedTowers as PromptedTowers
 from .row import Row as Row
+from .row import converged_head as converged_head
+from .row import row_folder as row_folder
 from .sequence import Sequence as Sequence
 from .settings import METHODS as METHODS
 from .settings import TASKS as TASKS

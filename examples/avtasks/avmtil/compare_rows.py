@@ -7,6 +7,7 @@ from avtasks.training import processes
 from rich import print as show
 
 from .build_learner import LEGACY
+from .converge_heads import converge_heads
 from .prepared_clips import PreparedClips
 from .sequence import Sequence
 from .settings import Settings
@@ -30,6 +31,8 @@ def compare_rows(sequence: Sequence) -> list[dict[str, Any]]:
     work = evaluate_method if settings.evaluate else train_method
     try:
         for seed in range(settings.seed, settings.seed + settings.seeds):
+            if settings.adapters.converged_head and settings.scenario == "task" and not settings.evaluate:
+                converge_heads(sequence, seed, clips)
             for method in row_names(settings):
                 rows.append(work(sequence, method, seed, clips))
                 if processes().is_main_process:

@@ -18,7 +18,7 @@ from .lesson import Lesson
 from .load_pair import load_pair
 from .narrowed import narrowed
 from .sequence import Sequence
-from .settings import Settings
+from .settings import TASKS, Settings
 from .task_settings import task_settings
 from .text_task import text_task
 from .text_towers import TextTowers, load_text_towers
@@ -31,7 +31,7 @@ FREE = (
     "evaluate",
     "methods",
     "seeds",
-    *(f"recipes.{task}.{name}" for task in ("ave", "llp", "avs", "avqa") for name in LAUNCH),
+    *(f"{kind}.{task}.{name}" for kind in ("recipes", "head_recipes") for task in TASKS for name in LAUNCH),
 )
 
 

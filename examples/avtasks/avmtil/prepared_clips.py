@@ -29,7 +29,7 @@ class PreparedClips:
     def __init__(self, sequence: Sequence) -> None:
         self.sequence = sequence
         self.places: tuple[str, ...] = ()
-        self.kept: dict[tuple[str, str], Dataset] = {}
+        self.kept: dict[tuple[tuple[str, ...], str, str], Dataset] = {}
 
     def get(self, lesson: Lesson, split: str, towers: ax.LockStep, head: nn.Module) -> Dataset:
         """Give the clips of one split, decoded, with the tokens at the first layers or, without layers, features.
@@ -45,9 +45,10 @@ class PreparedClips:
         if not bare and not isinstance(clips, TensorClips):
             return clips
         places = self._places(towers)
-        if places != self.places:
-            self.places, self.kept = places, {}
-        key = (lesson.name, split)
+        if places and places != self.places:
+            self.places = places
+            self.kept = {key: kept for key, kept in self.kept.items() if not key[0]}
+        key = (places, lesson.name, split)
         if key not in self.kept:
             model = TowerModel(towers, self.sequence.towers.front_end, head).eval()
             label = f"{lesson.name} {split}"

@@ -44,7 +44,13 @@ _SMALL = Settings(
         deep_length=5,
         components=16,
     ),
-    adapters=AdapterSettings(converged_head=False, head_lr=0.0, gate_lr=1e-2, stages=(2,)),
+    adapters=AdapterSettings(converged_head=True, head_lr=1e-3, gate_lr=1e-2, stages=(1, 2)),
+    head_recipes=Recipes(
+        ave=replace(_SMALL_RECIPE, epochs=30),
+        llp=replace(_SMALL_RECIPE, epochs=60),
+        avs=replace(_SMALL_RECIPE, epochs=20),
+        avqa=replace(_SMALL_RECIPE, epochs=20),
+    ),
     recipes=Recipes(
         ave=replace(_SMALL_RECIPE, epochs=5),
         llp=replace(_SMALL_RECIPE, epochs=10, lr=2e-3),
@@ -99,8 +105,15 @@ def shrink(settings: Settings) -> Settings:
         task: replace(getattr(settings.forge, task), clips=(few, few // 2, few // 2), views=2, takes=1)
         for task in ("ave", "llp", "avs", "avqa")
     }
-    recipes = {
-        task: replace(getattr(settings.recipes, task), epochs=1, batch_size=3, workers=0)
-        for task in ("ave", "llp", "avs", "avqa")
-    }
-    return replace(settings, limit_clips=few, forge=Forges(**forges), recipes=Recipes(**recipes))
+
+    def short(recipes: Recipes) -> Recipes:
+        own = {task: replace(recipe, epochs=1, batch_size=3, workers=0) for task, recipe in vars(recipes).items()}
+        return Recipes(**own)
+
+    return replace(
+        settings,
+        limit_clips=few,
+        forge=Forges(**forges),
+        head_recipes=short(settings.head_recipes),
+        recipes=short(settings.recipes),
+    )

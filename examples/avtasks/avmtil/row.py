@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from avtasks.model import FeatureModel, load_head
 from avtasks.training import load_trainable_state, seed_everything, trainable_state
 from avtasks.training.random_state import derived_seed
 from torch import Tensor, nn
@@ -122,8 +123,10 @@ class Row:
             load_trainable_state(head, before)
 
     def _fresh_head(self, lesson: Lesson) -> nn.Module:
-        head = lesson.build_head()
-        if self.heads and self.sequence.settings.heads.kind == "text":
+        head, settings = lesson.build_head(), self.sequence.settings
+        if settings.adapters.converged_head and lesson.group is None:
+            load_head(FeatureModel(head), converged_head(settings, lesson.name, self.seed))
+        elif self.heads and settings.heads.kind == "text":
             # the words before the names and the layers around them begin where the last task left them
             last = next(reversed(self.heads.values()))
             load_trainable_state(head, overlaid(trainable_state(head), _learned(last)))
@@ -139,6 +142,21 @@ def row_folder(settings: Settings, method: str, seed: int) -> Path:
         seed: Of the row.
     """
     return settings.out / "rows" / f"{method.replace(', ', '-')}-{seed}"
+
+
+def converged_head(settings: Settings, name: str, seed: int) -> Path:
+    """Name the file with the head that a lesson's rows begin with.
+
+    Args:
+        settings: Of the run.
+        name: Of the lesson.
+        seed: Of the rows.
+
+    Example:
+        >>> converged_head(Settings(), "ave", 1).as_posix()
+        'runs/avmtil/heads/ave-1/best.safetensors'
+    """
+    return settings.out / "heads" / f"{name}-{seed}" / "best.safetensors"
 
 
 def _learned(head: nn.Module) -> dict[str, Tensor]:

@@ -200,6 +200,8 @@ class Settings:
         heads: The heads.
         prompts: The prompts.
         adapters: The adapters of the rows "sequential" and "separate", and the learning rate of all heads.
+        head_recipes: How each head is trained alone on the frozen towers, where --adapters.converged-head has all rows
+            begin with such a head.
         recipes: How each task is trained.
         legacy: What the published program does besides.
     """
@@ -228,5 +230,6 @@ class Settings:
     heads: Heads = field(default_factory=Heads)
     prompts: PromptSettings = field(default_factory=PromptSettings)
     adapters: AdapterSettings = field(default_factory=AdapterSettings)
+    head_recipes: Recipes = field(default_factory=Recipes)
     recipes: Recipes = field(default_factory=Recipes)
     legacy: Legacy = field(default_factory=Legacy)

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from avtasks.model import parameter_groups
-from avtasks.study import Task
-from avtasks.training import Fitted, Recipe, fit, processes
-from torch import Tensor, nn
+from avtasks.training import Fitted, Recipe, processes
 
 from .build_learner import LEGACY
-from .evaluate_tasks import answer_clips, evaluate_tasks
+from .evaluate_tasks import evaluate_tasks
+from .fit_lesson import fit_lesson
 from .lesson import Lesson
 from .prepared_clips import PreparedClips
 from .row import Row
@@ -95,49 +92,16 @@ def _learn(row: Row, stage: int) -> Fitted:
     settings, lesson = row.sequence.settings, row.sequence.lessons[stage]
     model = row.begin(stage)
     towers, head = row.learner.towers, row.heads[lesson.head]
-    clips = {split: row.clips.get(lesson, split, towers, head) for split in ("train", settings.select_on)}
-    recipe = _recipe(row, lesson)
-
-    def scores(model: nn.Module) -> dict[str, float]:
-        return lesson.task.score(
-            answer_clips(model, clips[settings.select_on], lesson.task), lesson.splits[settings.select_on]
-        )
-
-    return fit(
+    return fit_lesson(
         model,
-        clips["train"],
-        loss=with_penalties(lesson.task),
-        evaluate=scores,
-        recipe=recipe,
-        out=row.store.folder / "fit" / lesson.name,
-        select=lesson.task.select,
-        groups=parameter_groups(model, settings.adapters, recipe),
-        seed=row.seed,
-        resume=settings.resume,
-        label=f"{row.method}, seed {row.seed}: {lesson.name}",
+        lesson,
+        {split: row.clips.get(lesson, split, towers, head) for split in ("train", settings.select_on)},
+        settings,
+        _recipe(row, lesson),
+        row.store.folder / "fit" / lesson.name,
+        row.seed,
+        f"{row.method}, seed {row.seed}: {lesson.name}",
     )
-
-
-def with_penalties(task: Task) -> Callable[[Any, dict[str, Tensor]], dict[str, Tensor]]:
-    """Add the penalties of prompts, such as how far keys are from what chose them, to the loss of a task.
-
-    Args:
-        task: Its loss counts what adapters say of their routing, where it counts that, by itself.
-    """
-
-    def loss(model: Callable, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        penalties: list[Tensor] = []
-
-        def run(inputs: dict[str, Tensor]) -> tuple[Any, Any]:
-            output, towers = model(inputs)
-            if towers is not None and not towers.routing and "aux_loss" in towers.readings:
-                penalties.append(towers.aux_loss)
-            return output, towers
-
-        terms = task.loss(run, batch)
-        return terms | ({"prompts": sum(penalties)} if penalties else {})
-
-    return loss
 
 
 def _recipe(row: Row, lesson: Lesson) -> Recipe:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from avtasks import avmtil
 from avtasks.avmtil import PreparedClips, Row
+from avtasks.model import FeatureModel, TowerModel
 from avtasks.study import parse
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -72,6 +73,8 @@ def test_a_run_leaves_states_by_task_scores_by_stage_and_pictures(smoke: Path) -
         assert row["accuracy"] == pytest.approx(sum(last) / 2)
         assert row["backward_transfer"] == pytest.approx(last[0] - first[0])
         assert row["last_avs"] == row["learned_avs"] == last[1]
+    for task in ("ave", "avs"):
+        assert json.loads((smoke / f"heads/{task}-0/scores.json").read_text())["best_epoch"] == 1
     folder = smoke / "rows/php-0"
     for kind in ("tasks", "heads"):
         assert {path.name for path in (folder / kind).iterdir()} == {"ave.safetensors", "avs.safetensors"}
@@ -119,31 +122,37 @@ class KilledError(Exception):
 def test_a_run_killed_within_a_later_task_goes_on_to_the_same_bytes(
     smoke: Path, tmp_path: Path, monkeypatch, method: str
 ) -> None:
-    steps = ("--recipes.ave.save-every", 1, "--recipes.avs.save-every", 1, "--methods", method)
+    often = [("--" + kind + "recipes." + task + ".save-every", 1) for kind in ("", "head-") for task in ("ave", "avs")]
+    steps = (*(part for option in often for part in option), "--methods", method)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(*again(smoke, whole, *steps))
-    within, after = (sys.modules[f"avtasks.avmtil.{name}"] for name in ("train_method", "row"))
+    within, after = (sys.modules[f"avtasks.avmtil.{name}"] for name in ("fit_lesson", "row"))
     with_penalties, keep, calls = within.with_penalties, after.Row.keep, []
 
-    def deadly(task):
-        loss = with_penalties(task)
+    def deadly(trained):
+        def with_deadly_penalties(task):
+            loss = with_penalties(task)
 
-        def counted(model, batch):
-            calls.append(task.name)
-            if calls.count("avs") == 2:
-                raise KilledError
-            return loss(model, batch)
+            def counted(model, batch):
+                calls.append((trained, task.name, type(model)))
+                if calls.count((trained, "avs", trained)) == 2:
+                    raise KilledError
+                return loss(model, batch)
 
-        return counted
+            return counted
+
+        return with_deadly_penalties
 
     def deadly_keep(row, stage):
         keep(row, stage)
         raise KilledError
 
-    with monkeypatch.context() as patch:
-        patch.setattr(within, "with_penalties", deadly)
-        with pytest.raises(KilledError):
-            run(*again(smoke, parts, *steps))
+    for trained, more in ((FeatureModel, ()), (TowerModel, ("--resume",))):  # first in its head, then in its row
+        with monkeypatch.context() as patch:
+            patch.setattr(within, "with_penalties", deadly(trained))
+            with pytest.raises(KilledError):
+                run(*again(smoke, parts, *steps, *more))
+        assert (parts / "heads/avs-0/scores.json").exists() == bool(more)
     assert not (parts / f"rows/{method}-0/tasks/avs.safetensors").exists()
     with monkeypatch.context() as patch:  # stored, but not scored yet
         patch.setattr(after.Row, "keep", deadly_keep)
@@ -170,7 +179,9 @@ def test_a_task_that_was_not_learned_is_not_evaluated(smoke: Path, tmp_path: Pat
     assert message.startswith("avmtil_train.py: ")
     assert message.endswith("tasks/ave.safetensors: no such file; the task ave was not learned yet")
     sequence = avmtil.open_sequence(settings(*again(smoke, tmp_path / "other", "--methods", "separate")))
-    row = Row(sequence, "separate", 0, PreparedClips(sequence))
+    clips = PreparedClips(sequence)
+    avmtil.converge_heads(sequence, 0, clips)
+    row = Row(sequence, "separate", 0, clips)
     with pytest.raises(
         ValueError, match="the task ave cannot be evaluated before it was learned; learned so far: none"
     ):
