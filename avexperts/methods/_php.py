@@ -7,27 +7,11 @@ from typing import Any, Literal
 from torch import nn
 
 from avexperts.adapters import AggregationAdapter, TokenResampler
-from avexperts.methods._prompted import (
-    Block,
-    Couplings,
-    blocks_of,
-    by_width,
-    check_numbers,
-    check_prefix_sites,
-    class_embedding,
-    finish,
-    open_towers,
-)
+from avexperts.methods._php_depths import aggregated, check_generated, generated, paired_blocks, pooled
+from avexperts.methods._prompted import check_numbers, finish, open_towers
 from avexperts.methods._remembered import remembered
 from avexperts.prompts import DynamicPromptGenerator, PlasticPrompt, PrefixPromptPool
-from avexperts.prompts._aggregation_coupling import AggregationCoupling
-from avexperts.prompts._dynamic_prompt_generator import check_pooling
-from avexperts.prompts._generated_coupling import GeneratedCoupling
-from avexperts.prompts._prefix_coupling import PrefixCoupling
-from avexperts.prompts._token_grid_prompt import grid_width
-from avexperts.streams import LockStep, SiteInfo, Stream, pair_sites
-
-Row = dict[str, Block]
+from avexperts.streams import LockStep, Stream
 
 
 @remembered
@@ -143,132 +127,50 @@ def php(
         (torch.Size([4, 5, 16]), ('shallow', 'deep', 'deep'), 'ave')
     """
     streams = open_towers(vision, audio, frame_size, audio_size, granularity, hearing="block")
-    rows = _paired_blocks(streams, pairing)
-    of = "the pair of towers"
-    shallow, mid = check_numbers("shallow", shallow, len(rows), of), check_numbers("mid", mid, len(rows), of)
-    prefixed = {
-        "vision": ("deep", check_numbers("deep", deep, len(rows), of)),
-        "audio": ("audio_deep", check_numbers("audio_deep", audio_deep, len(rows), of)),
-    }
-    entries = {name: stream.sites[0] for name, stream in streams.items()}
-    reads = {name: f"{name}.{site.name}" for name, site in entries.items()}
+    rows = paired_blocks(streams, pairing)
+    named = {"shallow": shallow, "mid": mid, "deep": deep, "audio_deep": audio_deep}
+    at = {role: check_numbers(role, numbers, len(rows), "the pair of towers") for role, numbers in named.items()}
+    adapter = partial(
+        AggregationAdapter,
+        num_latents=num_latents,
+        groups=groups,
+        channel_weight=channel_weight,
+        spatial_weight=spatial_weight,
+        temporal_weight=temporal_weight,
+        frames_per_clip=frames_per_clip,
+    )
+    resample = partial(TokenResampler, kind=resampler, num_queries=num_latents)
+    generator = partial(
+        DynamicPromptGenerator,
+        prompt_length=mid_length,
+        memory_size=memory_size,
+        depth=mid_depth,
+        heads=mid_heads,
+        dim_head=mid_dim_head,
+        mlp_dim=mid_mlp_dim,
+        grid_pools=grid_pools,
+    )
+    pool = partial(
+        PrefixPromptPool,
+        num_prompts=pool_size,
+        prompt_length=deep_length,
+        top_k=top_k,
+        query=query,
+        batchwise=batchwise,
+        legacy_layout=legacy_layout,
+    )
+    check_generated(streams, rows, at["mid"], mid_length, grid_pools)
     reductions = dict(reduction) if isinstance(reduction, Mapping) else dict.fromkeys(streams, reduction)
     plastic: dict[str, PlasticPrompt] = {}
-    at_first: dict[int, list[tuple[str, tuple[dict[str, str], nn.Module]]]] = {}
-
-    def adapter(stream: str, row: Row) -> AggregationAdapter:
-        own = row[stream].second
-        (other,) = (block.second for name, block in row.items() if name != stream)
-        return AggregationAdapter(
-            own.dim,
-            resampler=TokenResampler(
-                other.tokens, own.tokens, other.dim, own.dim, kind=resampler, num_queries=num_latents
-            ),
-            num_latents=num_latents,
-            reduction=reductions[stream],
-            groups=groups,
-            gate=stream == "vision",
-            channel_weight=channel_weight,
-            spatial_weight=spatial_weight,
-            temporal_weight=temporal_weight,
-            frames_per_clip=frames_per_clip,
-        )
-
-    def aggregation(row: Row) -> AggregationCoupling:
-        second = ("vision", "audio") if update_audio else ("vision",)
-        return AggregationCoupling(
-            {stream: adapter(stream, row) for stream in row}, {stream: adapter(stream, row) for stream in second}
-        )
-
-    for part, group in by_width("mid", mid, {i: rows[i]["vision"].first.dim for i in mid}).items():
-        width = rows[group[0]]["vision"].first.dim
-        _check_mid(rows, group, entries, width, mid_length, grid_pools)
-        plastic[part] = PlasticPrompt(
-            partial(
-                DynamicPromptGenerator,
-                width,
-                len(group),
-                mid_length,
-                memory_size,
-                mid_depth,
-                mid_heads,
-                mid_dim_head,
-                mid_mlp_dim,
-                grid_pools,
-            ),
-            init_from,
-        )
-        inserts = {"vision": "prefix", "audio": "grid"}
-        gate_query = class_embedding(streams["vision"].backbone, width)
-        for layer, i in enumerate(group):
-            pair = {stream: block.first.name for stream, block in rows[i].items()}
-            coupling: nn.Module = GeneratedCoupling(plastic[part], layer, inserts, reads, gate_query)
-            at_first.setdefault(i, []).append(("mid", (pair, coupling)))
-
-    def pool(layers: int, width: int, key_dim: int) -> PrefixPromptPool:
-        made = PrefixPromptPool(
-            layers,
-            pool_size,
-            deep_length,
-            width,
-            top_k,
-            key_dim,
-            query=query,
-            batchwise=batchwise,
-            legacy_layout=legacy_layout,
-        )
-        made.keys.requires_grad_(pull_weight > 0)
-        return made
-
-    for stream, (role, numbers) in prefixed.items():
-        rest = [i for i in numbers if i not in mid]
-        check_prefix_sites(role, stream, [rows[i][stream].first for i in rest])
-        for part, group in by_width(role, rest, {i: rows[i][stream].first.dim for i in rest}).items():
-            width = rows[group[0]][stream].first.dim
-            plastic[part] = PlasticPrompt(partial(pool, len(group), width, entries[stream].dim), init_from)
-            for layer, i in enumerate(group):
-                coupling = PrefixCoupling(
-                    plastic[part], layer, stream, reads[stream], loss_weight=pull_weight, reports=layer == 0
-                )
-                at_first.setdefault(i, []).append((role, ({stream: rows[i][stream].first.name}, coupling)))
-
-    couplings: Couplings = []
-    roles: list[str] = []
-    for i, row in enumerate(rows):
-        for role, made in at_first.get(i, []):
-            couplings.append(made)
-            roles.append(role)
-        if i in shallow:
-            couplings.append(({stream: block.second.name for stream, block in row.items()}, aggregation(row)))
-            roles.append("shallow")
-    return finish(streams, couplings, roles, plastic, {}, tasks, task, lockstep)
-
-
-def _paired_blocks(streams: Mapping[str, Stream], pairing: Any) -> list[Row]:
-    blocks = {name: blocks_of(name, stream.sites) for name, stream in streams.items()}
-    sites = {name: [site for block in of for site in block] for name, of in blocks.items()}
-    by_first = {(name, block.first.name): block for name, of in blocks.items() for block in of}
-    pairs = pair_sites(sites, pairing)
-    return [
-        {name: by_first[name, site] for name, site in pair.items()}
-        for pair in pairs
-        if all((name, site) in by_first for name, site in pair.items())
+    depths = [
+        generated(streams, rows, at["mid"], plastic, generator, init_from),
+        *(
+            pooled(streams, rows, role, stream, numbers, plastic, pool, init_from, pull_weight)
+            for role, stream in (("deep", "vision"), ("audio_deep", "audio"))
+            if (numbers := [i for i in at[role] if i not in at["mid"]])
+        ),
+        aggregated(rows, at["shallow"], adapter, resample, reductions, update_audio),
     ]
-
-
-def _check_mid(
-    rows: Sequence[Row], group: Sequence[int], entries: Mapping[str, SiteInfo], width: int, length: int, pools: int
-) -> None:
-    check_prefix_sites("mid", "vision", [rows[i]["vision"].first for i in group])
-    for name, site in entries.items():
-        try:
-            if site.dim != width:
-                check_pooling(site.tokens, site.dim, width, pools)
-        except ValueError as error:
-            raise ValueError(f"mid={tuple(group)}, prompts from {name} site {site.name!r}: {error}") from None
-    for i in group:
-        site = rows[i]["audio"].first
-        try:
-            grid_width(2 * length * width, site.tokens, site.dim)
-        except ValueError as error:
-            raise ValueError(f"mid={tuple(group)}, mid_length={length}, audio site {site.name!r}: {error}") from None
+    placed = [(role, depth[i]) for i in range(len(rows)) for role, depth in depths if i in depth]
+    roles, couplings = [role for role, _ in placed], [coupling for _, coupling in placed]
+    return finish(streams, couplings, roles, plastic, {}, tasks, task, lockstep)
