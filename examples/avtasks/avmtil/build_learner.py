@@ -87,8 +87,10 @@ def _assembly(settings: Settings, method: str) -> Callable[..., ax.LockStep]:
     if method == "l2p":
         return partial(ax.methods.l2p, blocks=chosen.classic[:1], **keyed)
     if method == "dualprompt":
-        general, expert = chosen.classic[:2], chosen.classic[2:]
-        return partial(ax.methods.dual_prompt, general=general, expert=expert, **keyed)
+        general = max(1, len(chosen.classic) * 2 // 5)  # two of five as published
+        return partial(
+            ax.methods.dual_prompt, general=chosen.classic[:general], expert=chosen.classic[general:], **keyed
+        )
     if method == "coda":
         return partial(
             ax.methods.coda_prompt,

@@ -3,10 +3,10 @@ from __future__ import annotations
 from collections.abc import Sequence as Several
 from typing import Any
 
-import torch
 from avtasks.study import Task
 from avtasks.training import over_clips, seed_everything
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 from torch.utils.data import Dataset
 
 from .lesson import Lesson
@@ -44,7 +44,7 @@ def evaluate_tasks(row: Row, newest: int, split: str = "test") -> list[dict[str,
             seed_everything(row.seed)  # for those that draw at random all the same
             answers = answer_clips(model, clips, task)
         chosen = {name: answers.pop(name) for name in list(answers) if name.startswith(CHOSEN)}
-        counts = {name.removeprefix(CHOSEN): torch.bincount(index.flatten()).tolist() for name, index in chosen.items()}
+        counts = {name.removeprefix(CHOSEN): entries.sum(0).tolist() for name, entries in chosen.items()}
         found.append(task.score(answers, lesson.splits[split]) | {"chosen": counts})
         model.eval()
     return found
@@ -59,13 +59,18 @@ def answer_clips(model: nn.Module, clips: Dataset, task: Task) -> dict[str, Tens
         task: What to keep.
 
     Returns:
-        The answers, clips along the first axis, and the entries of pools that frames chose, as ``"chosen SITE"``.
+        The answers, clips along the first axis, and how often each frame chose each entry of a pool, as
+        ``"chosen SITE"``, ``(frames, entries)``.
     """
 
     def ask(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         output, towers = model(batch)
-        chosen = towers.readings.get("prompt_indices", {}) if towers else {}
-        return task.answer(output, batch) | {CHOSEN + site: index for site, index in chosen.items()}
+        readings = towers.readings if towers else {}
+        chosen = {
+            CHOSEN + site: one_hot(index, readings["prompt_similarity"][site].shape[-1]).sum(1)
+            for site, index in readings.get("prompt_indices", {}).items()
+        }
+        return task.answer(output, batch) | chosen
 
     return over_clips(clips, ask, device=next(model.parameters()).device)
 

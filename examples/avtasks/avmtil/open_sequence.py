@@ -82,7 +82,9 @@ def _open_task(
     clips: dict[str, Dataset] = dict(splits)
     if settings.in_memory:
         clips = {split: decode(dataset, towers.front_end, f"{kind} {split}") for split, dataset in splits.items()}
-    recipe = getattr(settings.recipes, kind)
+    # a group of classes comes without a converged head, so it is trained as long as one
+    apart = settings.scenario != "task" and settings.adapters.converged_head
+    recipe = getattr(settings.head_recipes if apart else settings.recipes, kind)
     whole = Lesson(kind, kind, task, own, widths, splits, clips, recipe, kind)
     return list(_groups(settings, whole)) if settings.scenario != "task" else [whole], data
 

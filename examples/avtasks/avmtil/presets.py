@@ -17,11 +17,11 @@ _SMALL_HEAD = Recipe(epochs=10, batch_size=8, lr=3e-3, weight_decay=0.01)
 
 _SMALL = Settings(
     forge=Forges(
-        ave=ave.ForgeSettings(clips=(400, 60, 100), classes=6, inverted=True, telephone=True),
+        ave=ave.ForgeSettings(clips=(320, 60, 100), classes=6, inverted=True, telephone=True),
         # pictures so bad that the sound has to tell what is seen
         llp=avvp.ForgeSettings(clips=(400, 60, 100), classes=6),
         avs=avs.ForgeSettings(clips=(300, 40, 60), classes=5, inverted=True, telephone=True),
-        avqa=avqa.ForgeSettings(clips=(400, 60, 100)),
+        avqa=avqa.ForgeSettings(clips=(320, 60, 100)),
     ),
     heads=Heads(ave=ave.HeadSettings(cmbs=False)),
     prompts=PromptSettings(
@@ -29,8 +29,8 @@ _SMALL = Settings(
         mid=(3,),
         deep=(4,),
         audio_deep=(4,),
-        classic=(2, 3, 4),
-        query_block=2,
+        classic=(3, 4),
+        query_block=3,
         latents=4,
         reduction=4,
         memory=32,

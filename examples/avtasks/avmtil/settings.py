@@ -107,8 +107,8 @@ class PromptSettings:
         mid: Blocks with generated prompts, of each task.
         deep: Blocks with prompts from a pool, of each task.
         audio_deep: Blocks of the audio tower with such prompts; none as published.
-        classic: Blocks that CODA-Prompt prompts; DualPrompt the first two in general, the others by the pool; L2P the
-            first.
+        classic: Blocks that CODA-Prompt prompts; DualPrompt the first two fifths in general, the others by the pool; L2P
+            the first.
         query_block: These three choose by the tokens that arrive at this block; by those before all blocks if none.
         latents: Latent tokens of the aggregation adapters.
         reduction: Reduction of their bottlenecks.
@@ -201,7 +201,7 @@ class Settings:
         prompts: The prompts.
         adapters: The adapters of the rows "sequential" and "separate", and the learning rate of all heads.
         head_recipes: How each head is trained alone on the frozen towers, where --adapters.converged-head has all rows
-            begin with such a head.
+            begin with such a head; groups of classes, which have none to begin with, are trained so altogether.
         recipes: How each task is trained.
         legacy: What the published program does besides.
     """

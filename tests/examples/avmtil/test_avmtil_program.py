@@ -112,6 +112,7 @@ def test_choices_of_prompts_are_counted_by_task(smoke: Path) -> None:
         assert row["chosen"][task]
         for counts in row["chosen"][task].values():
             assert sum(counts) == 3 * frames
+            assert len(counts) == avmtil.PRESETS["small"].prompts.pool
 
 
 class KilledError(Exception):
