@@ -107,7 +107,7 @@ class PromptSettings:
         mid: Blocks with generated prompts, of each task.
         deep: Blocks with prompts from a pool, of each task.
         audio_deep: Blocks of the audio tower with such prompts; none as published.
-        classic: Blocks that CODA-Prompt prompts; DualPrompt the first two fifths in general, the others by the pool; L2P
+        classic: Blocks that CODA-Prompt prompts; DualPrompt two fifths of them in general, the others by its pool; L2P
             the first.
         query_block: These three choose by the tokens that arrive at this block; by those before all blocks if none.
         latents: Latent tokens of the aggregation adapters.
