@@ -12,16 +12,16 @@ from avtasks.training import Recipe
 from .settings import Folders, Forges, Heads, PromptSettings, Recipes, Settings
 
 # few passes from converged heads on: further ones learn so few clips by heart
-_SMALL_RECIPE = Recipe(epochs=2, batch_size=8, lr=5e-3, weight_decay=0.01)
+_SMALL_RECIPE = Recipe(epochs=1, batch_size=8, lr=5e-3, weight_decay=0.01)
 _SMALL_HEAD = Recipe(epochs=10, batch_size=8, lr=3e-3, weight_decay=0.01)
 
 _SMALL = Settings(
     forge=Forges(
-        ave=ave.ForgeSettings(clips=(320, 60, 100), classes=6, inverted=True, telephone=True),
+        ave=ave.ForgeSettings(clips=(320, 60, 80), classes=6, inverted=True, telephone=True),
         # pictures so bad that the sound has to tell what is seen
-        llp=avvp.ForgeSettings(clips=(400, 60, 100), classes=6),
-        avs=avs.ForgeSettings(clips=(300, 40, 60), classes=5, inverted=True, telephone=True),
-        avqa=avqa.ForgeSettings(clips=(320, 60, 100)),
+        llp=avvp.ForgeSettings(clips=(400, 60, 80), classes=6),
+        avs=avs.ForgeSettings(clips=(280, 40, 60), classes=5, inverted=True, telephone=True),
+        avqa=avqa.ForgeSettings(clips=(320, 60, 80)),
     ),
     heads=Heads(ave=ave.HeadSettings(cmbs=False)),
     prompts=PromptSettings(
@@ -45,15 +45,15 @@ _SMALL = Settings(
     head_recipes=Recipes(
         ave=replace(_SMALL_HEAD, epochs=15, lr=1e-3),
         # weak labels take a head long to learn from
-        llp=replace(_SMALL_HEAD, epochs=40, batch_size=16, lr=1e-3, weight_decay=0.05),
+        llp=replace(_SMALL_HEAD, epochs=30, batch_size=16, lr=1e-3, weight_decay=0.05),
         avs=replace(_SMALL_HEAD, epochs=9, batch_size=4, lr=6e-3),
         avqa=_SMALL_HEAD,
     ),
     recipes=Recipes(
         ave=_SMALL_RECIPE,
-        llp=replace(_SMALL_RECIPE, epochs=4),
-        avs=_SMALL_RECIPE,
-        avqa=replace(_SMALL_RECIPE, epochs=1),
+        llp=replace(_SMALL_RECIPE, epochs=3),
+        avs=replace(_SMALL_RECIPE, epochs=2),
+        avqa=_SMALL_RECIPE,
     ),
 )
 

@@ -252,3 +252,18 @@ def test_groups_of_classes_are_learned_in_turn_and_all_of_them_compete_at_test(t
     assert [len([cell for cell in line if cell is not None]) for line in row["matrix"]] == [1, 2]
     assert {"last_classes-0-2", "last_classes-3-5"} <= row.keys()
     assert len(list((tmp_path / "rows/deep-0/heads").iterdir())) == 2
+
+
+def test_domains_are_learned_in_the_order_of_their_map(tmp_path: Path) -> None:
+    same = ("--smoke", "--order", "ave", "--forge.ave.classes", 4, "--methods", "deep")
+    lessons = avmtil.open_sequence(
+        settings(*same, "--scenario", "class", "--groups", 2, "--out", tmp_path / "a")
+    ).lessons
+    names = lessons[0].splits["train"].categories
+    (tmp_path / "domains.json").write_text(json.dumps({"odd ones": names[1::2], "even": names[::2]}))
+    data = next((tmp_path / "a/ave").glob("data-*"))
+    domains = ("--scenario", "domain", "--domains", tmp_path / "domains.json", "--data.ave", data)
+    run(*same, *domains, "--out", tmp_path / "b")
+    (row,) = metrics(tmp_path / "b")["rows"]
+    assert [name for name in row if name.startswith("last_")] == ["last_odd-ones", "last_even"]
+    assert row["chosen"].keys() == {"odd-ones", "even"}
