@@ -49,10 +49,11 @@ def draw(sequence: avmtil.Sequence, rows: list[dict[str, Any]]) -> None:
 
 def report(sequence: avmtil.Sequence, rows: list[dict[str, Any]]) -> None:
     """Show the table of results."""
-    columns = {"accuracy": "average", "forgetting": "forgotten", "backward_transfer": "backward transfer"}
+    columns = {"accuracy": "mean", "forgetting": "forgot", "backward_transfer": "transfer"}
     columns |= {f"last_{name}": name for name in sequence.names}
-    columns |= {"stored_parameters": "stored parameters", "seconds": "seconds"}
-    show(results_table(rows, columns, title="test scores after the last task, percent"))
+    columns |= {"stored_parameters": "stored"}
+    title = "test scores after the last task, percent; transfer is backward, stored are parameters"
+    show(results_table(rows, columns, title=title))
     show(f"results, pictures, states and logs are in {sequence.settings.out}")
 
 

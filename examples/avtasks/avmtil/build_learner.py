@@ -103,6 +103,7 @@ def _assembly(settings: Settings, method: str) -> Callable[..., ax.LockStep]:
     return partial(
         ax.methods.php,
         **{depth: getattr(chosen, depth) if depth in depths else () for depth in DEPTHS["php"]},
+        audio_deep=chosen.audio_deep if "deep" in depths else (),
         frames_per_clip=FRAMES,
         legacy_layout=method == LEGACY and settings.legacy.layout,
         **_sizes(settings),
@@ -121,7 +122,6 @@ def _sizes(settings: Settings) -> dict[str, Any]:
         "mid_dim_head": chosen.mid_dim_head,
         "pool_size": chosen.pool,
         "deep_length": chosen.deep_length,
-        "audio_deep": chosen.audio_deep,
         "pull_weight": chosen.pull,
         "init_from": chosen.start,
         "update_audio": chosen.update_audio,

@@ -115,6 +115,18 @@ def test_choices_of_prompts_are_counted_by_task(smoke: Path) -> None:
             assert len(counts) == avmtil.PRESETS["small"].prompts.pool
 
 
+def test_a_depth_alone_has_no_layers_of_another(smoke: Path) -> None:
+    sequence = avmtil.open_sequence(settings(*again(smoke, smoke / "depths")))
+    roles = {
+        name: set(avmtil.build_learner(sequence.settings, sequence.towers, name).towers.prompts.roles)
+        for name in ("php", "shallow", "mid", "deep")
+    }
+    assert roles["php"] == {"shallow", "mid", "deep", "audio_deep"}
+    assert roles["shallow"] == {"shallow"}
+    assert roles["mid"] == {"mid"}
+    assert roles["deep"] == {"deep", "audio_deep"}
+
+
 class KilledError(Exception):
     """Stands for a signal."""
 
