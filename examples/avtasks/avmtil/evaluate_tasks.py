@@ -84,9 +84,9 @@ def task_at(sequence: Sequence, stage: int, newest: int) -> Task:
         newest: Position of the lesson learned last.
     """
     lesson = sequence.lessons[stage]
-    if lesson.group is None:
+    if lesson.whole is None:
         return lesson.task
-    return narrowed(lesson.task, _learned(sequence.lessons[: newest + 1]))
+    return narrowed(lesson.whole, _learned(sequence.lessons[: newest + 1]))
 
 
 def _learned(lessons: Several[Lesson]) -> list[int]:

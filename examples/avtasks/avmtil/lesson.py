@@ -24,6 +24,7 @@ class Lesson:
         clips: The same clips, decoded where they fit in memory.
         recipe: How it is trained.
         head: Name of the head it trains: its own, or the one that all groups of classes share.
+        whole: The task with all classes, where this is a group of them.
         group: Indices of the classes it brings; none where it is a whole data set, which is known at test.
 
     Example:
@@ -40,6 +41,7 @@ class Lesson:
     clips: dict[str, Dataset]
     recipe: Recipe
     head: str
+    whole: Task | None = None
     group: tuple[int, ...] | None = None
 
     def build_head(self) -> nn.Module:

@@ -107,4 +107,5 @@ def _groups(settings: Settings, whole: Lesson) -> Iterator[Lesson]:
     for name, group in groups.items():
         parts = {split: ClassPart(dataset, group) for split, dataset in whole.splits.items()}
         clips = {split: Subset(whole.clips[split], part.rows) for split, part in parts.items()}
-        yield replace(whole, name=name, splits=parts, clips=clips, task=narrowed(whole.task, group), group=group)
+        task = narrowed(whole.task, group)
+        yield replace(whole, name=name, splits=parts, clips=clips, task=task, whole=whole.task, group=group)

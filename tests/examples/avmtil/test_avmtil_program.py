@@ -267,7 +267,7 @@ def test_groups_of_classes_are_learned_in_turn_and_all_of_them_compete_at_test(t
 
 
 def test_domains_are_learned_in_the_order_of_their_map(tmp_path: Path) -> None:
-    same = ("--smoke", "--order", "ave", "--forge.ave.classes", 4, "--methods", "deep")
+    same = ("--smoke", "--order", "ave", "--forge.ave.classes", 6, "--methods", "deep")
     lessons = avmtil.open_sequence(
         settings(*same, "--scenario", "class", "--groups", 2, "--out", tmp_path / "a")
     ).lessons
